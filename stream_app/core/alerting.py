@@ -1,0 +1,158 @@
+"""Stage 6: from anomalous events to alerts, at most one for a user and task in a cool-down.
+
+The cool-down is in event time and follows from what was decided for events with a smaller seq, so a
+redelivered event gets the answer of the first time. Pure; `edges.redis_alerts` runs the same step
+inside Redis, guarded by the seq, so that a worker that lost its partition changes nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import msgspec
+from msgspec import Struct
+
+from stream_app.core.event import Event
+from stream_app.core.score import Reason
+
+
+class AlertPolicy(Struct, frozen=True, kw_only=True):
+    """How often a user and task may alert, and how fast a user's risk fades."""
+
+    cooldown_ms: int = 10 * 60 * 1000
+    risk_half_life_ms: int = 24 * 3600 * 1000
+    kept: int = 32  # alerts remembered for a user and task, so that redeliveries find theirs
+
+
+class Anomaly(Struct, frozen=True):
+    """An anomalous event, as the cool-down sees it."""
+
+    user_id: str
+    task: int
+    seq: int
+    at_ms: int
+
+
+class Fired(Struct, frozen=True, array_like=True):
+    seq: int
+    at_ms: int
+    suppressed: int  # anomalous events since the alert before it
+
+
+class Watch(Struct, array_like=True):
+    """What is remembered of one user and task."""
+
+    newest_seq: int = 0
+    newest_ms: int = 0  # event time at which `mass` holds
+    mass: float = 0.0  # anomalous events, each halved every half-life
+    suppressed: int = 0  # since the last alert
+    fired: list[Fired] = []
+
+
+class Verdict(Struct, frozen=True):
+    """Whether an anomaly alerts, what it stands for, and the user's risk mass after it."""
+
+    alert: bool
+    suppressed: int
+    mass: float
+
+
+def step(watch: Watch, anomaly: Anomaly, policy: AlertPolicy) -> Verdict:
+    """Judge one anomaly and bring `watch` up to date; one seen before changes nothing."""
+    if anomaly.seq <= watch.newest_seq:
+        found = [f for f in watch.fired if f.seq == anomaly.seq]
+        return Verdict(bool(found), found[0].suppressed if found else 0, watch.mass)
+    elapsed_ms = anomaly.at_ms - watch.newest_ms
+    fade = 2.0 ** (-max(elapsed_ms, 0) / policy.risk_half_life_ms)
+    watch.mass = watch.mass * fade + 1.0
+    watch.newest_ms = max(watch.newest_ms, anomaly.at_ms)
+    watch.newest_seq = anomaly.seq
+    if watch.fired and anomaly.at_ms - watch.fired[-1].at_ms < policy.cooldown_ms:
+        watch.suppressed += 1
+        return Verdict(False, watch.suppressed, watch.mass)
+    suppressed, watch.suppressed = watch.suppressed, 0
+    watch.fired = [*watch.fired, Fired(anomaly.seq, anomaly.at_ms, suppressed)][-policy.kept :]
+    return Verdict(True, suppressed, watch.mass)
+
+
+class WindowSummary(Struct, frozen=True):
+    events: int
+    span_s: float
+
+
+class AlertData(Struct, frozen=True):
+    """The body of an alert."""
+
+    user_id: str
+    task: str
+    event_id: str
+    event_type: str
+    event_time: int  # epoch ms
+    score: float  # calibrated, 0 to 1
+    threshold: float
+    surprise: float  # nats
+    model: str  # version of the bundle
+    reasons: tuple[Reason, ...]
+    window: WindowSummary
+    suppressed: int  # anomalous events of this user and task since the last alert
+
+
+class Alert(Struct, frozen=True, kw_only=True):
+    """A CloudEvents 1.0 structured event on the alert topic. `id` is the event's own id."""
+
+    specversion: str = "1.0"
+    type: str = "shopsentry.alert.v1"
+    source: str
+    id: str
+    subject: str  # user id
+    time: str  # event time, RFC 3339
+    datacontenttype: str = "application/json"
+    data: AlertData
+
+
+class RiskData(Struct, frozen=True):
+    """How much of what a user did lately was anomalous."""
+
+    user_id: str
+    task: str
+    at_ms: int  # event time at which it holds
+    anomalous: float  # anomalous events, each halved every half-life
+    share: float  # of the user's window, 0 to 1
+    half_life_ms: int
+
+
+class Risk(Struct, frozen=True, kw_only=True):
+    """A CloudEvents 1.0 structured event on the user-risk topic (compacted by user id)."""
+
+    specversion: str = "1.0"
+    type: str = "shopsentry.user-risk.v1"
+    source: str
+    id: str
+    subject: str
+    time: str
+    datacontenttype: str = "application/json"
+    data: RiskData
+
+
+def rfc3339(at_ms: int) -> str:
+    """Epoch ms as RFC 3339 in UTC, with milliseconds."""
+    at = datetime.fromtimestamp(at_ms / 1000, UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode(message: Alert | Risk) -> bytes:
+    """As JSON."""
+    return _encoder.encode(message)
+
+
+def alert_of(event: Event, source: str, data: AlertData) -> Alert:
+    return Alert(
+        source=source,
+        id=data.event_id,
+        subject=event.user_id,
+        time=rfc3339(event.at_ms),
+        data=data,
+    )

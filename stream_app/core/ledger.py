@@ -1,0 +1,62 @@
+"""Offsets of one partition: delivered, begun, acked, committable.
+
+A delivery is known by its object, not by its offsets: after a seek the same records come again, and
+a late ack of the first delivery must not ack the second.
+
+    waiting --begin--> begun --ack--> acked          waiting --forget, drain--> stale (never begun)
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+
+class Delivery:
+    """One run of records handed out."""
+
+    __slots__ = ("_acked", "_begun", "_stale", "next_offset")
+
+    def __init__(self, next_offset: int) -> None:
+        self.next_offset = next_offset  # the offset after its last record
+        self._begun = self._acked = self._stale = False
+
+    def begin(self) -> bool:
+        """Start work on it. False: its partition was taken away or rewound; drop it."""
+        self._begun = not self._stale
+        return self._begun
+
+    def ack(self) -> None:
+        """All outputs of it are confirmed. Acks may come in any order."""
+        self._acked = True
+
+
+class Ledger:
+    """The deliveries of one partition; what may be committed is the end of the acked prefix."""
+
+    def __init__(self, committed: int) -> None:
+        """`committed`: the offset from which the partition is read."""
+        self.committed = committed
+        self._open: deque[Delivery] = deque()
+        self._committable = committed
+
+    def deliver(self, next_offset: int) -> Delivery:
+        delivery = Delivery(next_offset)
+        self._open.append(delivery)
+        return delivery
+
+    def committable(self) -> int | None:
+        """The offset to commit, if it is not committed yet: every record before it is acked."""
+        while self._open and self._open[0]._acked:
+            self._committable = self._open.popleft().next_offset
+        return self._committable if self._committable > self.committed else None
+
+    def settled(self) -> bool:
+        """No begun delivery is without its ack, and all that is acked is committed."""
+        return not any(d._begun and not d._acked for d in self._open) and not self.committable()
+
+    def drain(self) -> None:
+        """Nothing more is begun; what is begun may still be acked and committed."""
+        for delivery in self._open:
+            delivery._stale = not delivery._begun

@@ -1,0 +1,89 @@
+"""What the pipeline needs of the outside: each has a real edge and one in memory, under the same
+tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from stream_app.core.alerting import Anomaly, Verdict
+from stream_app.core.decision import Thresholds
+from stream_app.core.event import Event, Tasks
+from stream_app.core.outcome import Message, Output
+from stream_app.core.record import Source
+from stream_app.core.score import Reason, Scores
+from stream_app.core.window import Logs, Rows, Windows
+
+
+class EventEncoder(Protocol):
+    """Events -> rows as the schema of the model has them."""
+
+    @property
+    def row(self) -> np.dtype[np.void]:
+        """`window.HEAD`, then the schema's fields."""
+        ...
+
+    def encode(self, events: Sequence[Event]) -> Rows:
+        """(events,) rows with at_ms, id and the schema's fields; `seq` is left for the caller."""
+        ...
+
+
+class WindowStore(Protocol):
+    """Users' logs. Sliding the same rows again changes nothing and answers the same."""
+
+    async def slide(
+        self, source: Source, users: Sequence[bytes], rows: Rows, committed: Sequence[int]
+    ) -> Logs:
+        """Judge and append the rows of one source (ascending seq; `users[i]` is the user of
+        `rows[i]`).
+
+        `committed`: the committed seq of each source of this partition. Raises StoreUnavailable.
+        """
+        ...
+
+
+class AlertLog(Protocol):
+    """Who alerted lately."""
+
+    async def judge(self, partition: int, anomalies: Sequence[Anomaly]) -> list[Verdict]:
+        """Step each anomaly, in order. Raises StoreUnavailable."""
+        ...
+
+
+class Scorer(Protocol):
+    """A bundle on a device. Never blocks the event loop."""
+
+    @property
+    def version(self) -> str: ...
+    @property
+    def tasks(self) -> Tasks: ...
+    @property
+    def thresholds(self) -> Thresholds: ...
+
+    async def score(self, windows: Windows, tasks: Sequence[int]) -> Scores:
+        """Score each window under its task. A window that cannot be scored comes back as NaN.
+
+        Raises DeviceFailed.
+        """
+        ...
+
+    async def explain(self, windows: Windows, tasks: Sequence[int]) -> list[tuple[Reason, ...]]:
+        """Why each window looks unusual, the strongest reason first. Raises DeviceFailed."""
+        ...
+
+
+class Outbox(Protocol):
+    """The output topics."""
+
+    async def publish(
+        self, partition: int, messages: Mapping[Output, Sequence[Message]]
+    ) -> Awaitable[None]:
+        """Hand messages to the producer, in order; what comes back is done once the brokers
+        confirmed all.
+
+        Either raises OutboxUnavailable.
+        """
+        ...
