@@ -1,0 +1,164 @@
+"""Stage 0: record batches out of Kafka, commits back into it; at least once.
+
+Faust hands out single messages and acks them by offset. Here a run of records is one message, and
+each run has a `Delivery` in its partition's `Ledger`: the commit is the end of the acked prefix.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from aiokafka.errors import ConsumerStoppedError
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from stream_app.core.ledger import Ledger
+from stream_app.core.record import Record, Source
+from stream_app.transport.batches import RecordBatch
+from stream_app.transport.thread import FetchThread
+
+BATCH_RECORDS = 2048
+POLL_S = 0.2
+DRAIN_S = 5.0  # below the session timeout, so that a stuck scorer does not stop the whole group
+
+
+class BatchConsumer(driver.Consumer):
+    """Delivers record batches to the agents, and commits what they acked."""
+
+    _thread: FetchThread
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.ledgers: dict[TP, Ledger] = {}
+        super().__init__(*args, **kwargs)
+
+    def _new_consumer_thread(self) -> FetchThread:
+        return FetchThread(self, loop=self.loop, beacon=self.beacon)
+
+    def committed(self, source: Source) -> int:
+        """The offset of `source` up to which everything is committed."""
+        ledger = self.ledgers.get(TP(source.topic, source.partition))
+        return ledger.committed if ledger else 0
+
+    # -- delivery
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        try:
+            while not (self._stopped.is_set() or fetcher._stopped.is_set()):
+                polled, _ = await self._wait_next_records(POLL_S)
+                if not polled:
+                    await asyncio.sleep(0)
+                elif not self.flow_active:
+                    await self.perform_seek()  # polled across a rebalance: read these again
+                else:
+                    await self._deliver(polled)
+        except (ConsumerStoppedError, asyncio.CancelledError):
+            if not self.transport.app.should_stop:
+                raise
+
+    async def _deliver(self, polled: Mapping[TP, list[Record]]) -> None:
+        generation = self.app.consumer_generation_id
+        suspended = asyncio.ensure_future(self.suspend_flow.wait())
+        try:
+            for tp, records in _in_turns(polled):
+                if not self.flow_active or self.app.consumer_generation_id != generation:
+                    return  # revoked; the next owner, maybe ourselves, reads from the commit
+                fresh = self._unread(tp, records)
+                if not fresh:
+                    continue
+                delivery = self.ledgers[tp].deliver(fresh[-1].offset + 1)
+                batch = RecordBatch(Source(tp.topic, tp.partition), fresh, delivery)
+                self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
+                handed_on = asyncio.ensure_future(self.callback(self._to_message(tp, batch)))
+                await asyncio.wait({handed_on, suspended}, return_when=asyncio.FIRST_COMPLETED)
+                if not handed_on.done():
+                    handed_on.cancel()
+                    return
+                handed_on.result()
+                self._read_offset[tp] = delivery.next_offset
+        finally:
+            suspended.cancel()
+
+    def _unread(self, tp: TP, records: list[Record]) -> list[Record]:
+        """Without what came before the place we read from; nothing of a partition we do not own."""
+        if tp not in self.ledgers:
+            return []
+        place = self._read_offset[tp]
+        if place is not None and records[0].offset < place:
+            return [r for r in records if r.offset >= place]
+        return records
+
+    # -- commits
+
+    async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
+        """Commit the acked prefix of every partition. True if a commit was made."""
+        if await self.maybe_wait_for_commit_to_finish():
+            return False
+        done = self._commit_fut = asyncio.get_running_loop().create_future()
+        try:
+            wanted = {
+                tp: offset
+                for tp, ledger in self.ledgers.items()
+                if (offset := ledger.committable()) is not None
+            }
+            if not wanted or not await self._thread.commit(wanted):
+                return False
+            for tp, offset in wanted.items():
+                if tp in self.ledgers:
+                    self.ledgers[tp].committed = offset
+            self._committed_offset.update(wanted)
+            self.app.monitor.on_tp_commit(wanted)
+            return True
+        finally:
+            self._commit_fut = None
+            done.set_result(None)
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Faust's watch for stuck single messages knows nothing of batches; /health has its own."""
+
+    # -- rebalance and stop
+
+    async def perform_seek(self) -> None:
+        """Start every assigned partition anew, from its committed offset."""
+        for tp, offset in (await self._thread.seek_to_start(self.assignment())).items():
+            if tp in self.ledgers:
+                self.ledgers[tp].drain()
+            self.ledgers[tp] = Ledger(offset)
+            self._read_offset[tp] = offset
+            self._committed_offset[tp] = offset
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Finish what is begun, commit it, forget the partitions."""
+        self._active_partitions.difference_update(revoked)
+        self._paused_partitions.difference_update(revoked)
+        await self._on_partitions_revoked(revoked)  # Faust: stops the flow, then `wait_empty`
+        for tp in revoked:
+            if ledger := self.ledgers.pop(tp, None):
+                ledger.drain()
+            self._read_offset.pop(tp, None)
+            self._committed_offset.pop(tp, None)
+
+    async def wait_empty(self) -> None:
+        """Begin nothing more; wait for the acks of what is begun, at most DRAIN_S; commit."""
+        for ledger in self.ledgers.values():
+            ledger.drain()
+        deadline = time.monotonic() + DRAIN_S
+        while not all(ledger.settled() for ledger in self.ledgers.values()):
+            if time.monotonic() > deadline:
+                self.log.warning("gave up waiting for acks; what is open will be delivered again")
+                return
+            # Another commit may be in flight, and this one then does nothing: so look again.
+            if not await self.commit():
+                await asyncio.sleep(0.01)
+
+
+def _in_turns(polled: Mapping[TP, list[Record]]) -> Iterator[tuple[TP, list[Record]]]:
+    """At most BATCH_RECORDS of each partition in turn, so that none waits for another's backlog."""
+    begin = 0
+    while any(begin < len(records) for records in polled.values()):
+        for tp, records in polled.items():
+            if begin < len(records):
+                yield tp, records[begin : begin + BATCH_RECORDS]
+        begin += BATCH_RECORDS

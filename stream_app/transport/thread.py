@@ -1,0 +1,91 @@
+"""Fetching, in Faust's consumer thread: our aiokafka consumer, its commits and its starting
+offsets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import aiokafka
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+COMMIT_TIMEOUT_S = 5.0
+
+
+class FetchThread(driver.AIOKafkaConsumerThread):
+    """Faust's consumer thread with three differences, each noted where it is."""
+
+    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
+        """Range assignment: partition n of all input topics goes to one worker, as do their users.
+
+        Faust would take round robin, which scatters them. `read_committed`: the input may itself be
+        written in transactions.
+        """
+        conf = self.app.conf
+        return aiokafka.AIOKafkaConsumer(
+            client_id=conf.broker_client_id,
+            group_id=conf.id,
+            group_instance_id=conf.consumer_group_instance_id,
+            bootstrap_servers=driver.server_list(transport.url, transport.default_port),
+            partition_assignment_strategy=[RangePartitionAssignor],
+            enable_auto_commit=False,
+            auto_offset_reset=conf.consumer_auto_offset_reset,
+            max_poll_records=None,
+            max_poll_interval_ms=int((conf.broker_max_poll_interval or 0) * 1000),
+            max_partition_fetch_bytes=conf.consumer_max_fetch_size,
+            fetch_max_wait_ms=100,
+            request_timeout_ms=int(conf.broker_request_timeout * 1000),
+            session_timeout_ms=int(conf.broker_session_timeout * 1000),
+            rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
+            heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
+            check_crcs=conf.broker_check_crcs,
+            isolation_level="read_committed",
+            **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
+        )
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """False if it did not succeed: the next commit tries again.
+
+        Faust crashes the app on any error here; a restart of the broker must not do that.
+        """
+        wanted = {
+            TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(offset, "")
+            for tp, offset in offsets.items()
+            if tp in self.assignment()
+        }
+        if not wanted:
+            return False
+        try:
+            await asyncio.wait_for(self._ensure_consumer().commit(wanted), COMMIT_TIMEOUT_S)
+        except (KafkaError, IllegalStateError, TimeoutError) as error:
+            self.log.warning("commit failed, it will be tried again: %r", error)
+            return False
+        return True
+
+    async def seek_to_start(self, partitions: Iterable[TP]) -> dict[TP, int]:
+        """Seek each partition to its committed offset, or to where a new group starts.
+
+        aiokafka's own `seek_to_committed` does not move a partition that has no commit.
+        """
+        starts: dict[TP, int] = await self.call_thread(self._seek_to_start, list(partitions))
+        return starts
+
+    async def _seek_to_start(self, partitions: list[TP]) -> dict[TP, int]:
+        consumer = self._ensure_consumer()
+        starts: dict[TP, int] = {}
+        for tp in partitions:
+            partition = TopicPartition(tp.topic, tp.partition)
+            offset = await consumer.committed(partition)
+            if offset is None:
+                earliest = self.app.conf.consumer_auto_offset_reset == "earliest"
+                read = consumer.beginning_offsets if earliest else consumer.end_offsets
+                offset = (await read([partition]))[partition]
+            consumer.seek(partition, offset)
+            starts[tp] = offset
+        return starts
