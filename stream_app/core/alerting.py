@@ -7,13 +7,7 @@ inside Redis, guarded by the seq, so that a worker that lost its partition chang
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
-import msgspec
 from msgspec import Struct
-
-from stream_app.core.event import Event
-from stream_app.core.score import Reason
 
 
 class AlertPolicy(Struct, frozen=True, kw_only=True):
@@ -73,86 +67,3 @@ def step(watch: Watch, anomaly: Anomaly, policy: AlertPolicy) -> Verdict:
     suppressed, watch.suppressed = watch.suppressed, 0
     watch.fired = [*watch.fired, Fired(anomaly.seq, anomaly.at_ms, suppressed)][-policy.kept :]
     return Verdict(True, suppressed, watch.mass)
-
-
-class WindowSummary(Struct, frozen=True):
-    events: int
-    span_s: float
-
-
-class AlertData(Struct, frozen=True):
-    """The body of an alert."""
-
-    user_id: str
-    task: str
-    event_id: str
-    event_type: str
-    event_time: int  # epoch ms
-    score: float  # calibrated, 0 to 1
-    threshold: float
-    surprise: float  # nats
-    model: str  # version of the bundle
-    reasons: tuple[Reason, ...]
-    window: WindowSummary
-    suppressed: int  # anomalous events of this user and task since the last alert
-
-
-class Alert(Struct, frozen=True, kw_only=True):
-    """A CloudEvents 1.0 structured event on the alert topic. `id` is the event's own id."""
-
-    specversion: str = "1.0"
-    type: str = "shopsentry.alert.v1"
-    source: str
-    id: str
-    subject: str  # user id
-    time: str  # event time, RFC 3339
-    datacontenttype: str = "application/json"
-    data: AlertData
-
-
-class RiskData(Struct, frozen=True):
-    """How much of what a user did lately was anomalous."""
-
-    user_id: str
-    task: str
-    at_ms: int  # event time at which it holds
-    anomalous: float  # anomalous events, each halved every half-life
-    share: float  # of the user's window, 0 to 1
-    half_life_ms: int
-
-
-class Risk(Struct, frozen=True, kw_only=True):
-    """A CloudEvents 1.0 structured event on the user-risk topic (compacted by user id)."""
-
-    specversion: str = "1.0"
-    type: str = "shopsentry.user-risk.v1"
-    source: str
-    id: str
-    subject: str
-    time: str
-    datacontenttype: str = "application/json"
-    data: RiskData
-
-
-def rfc3339(at_ms: int) -> str:
-    """Epoch ms as RFC 3339 in UTC, with milliseconds."""
-    at = datetime.fromtimestamp(at_ms / 1000, UTC)
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-_encoder = msgspec.json.Encoder()
-
-
-def encode(message: Alert | Risk) -> bytes:
-    """As JSON."""
-    return _encoder.encode(message)
-
-
-def alert_of(event: Event, source: str, data: AlertData) -> Alert:
-    return Alert(
-        source=source,
-        id=data.event_id,
-        subject=event.user_id,
-        time=rfc3339(event.at_ms),
-        data=data,
-    )

@@ -5,13 +5,12 @@ Pure; where the thresholds come from is the bundle's affair (validation days, ne
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
 from stream_app.core.score import Floats
+from stream_app.core.window import Ints
 
 
 class Thresholds(Struct, frozen=True):
@@ -20,7 +19,7 @@ class Thresholds(Struct, frozen=True):
     by_task: tuple[float, ...]
 
 
-def decide(calibrated: Floats, tasks: Sequence[int], thresholds: Thresholds) -> NDArray[np.bool_]:
+def decide(calibrated: Floats, tasks: Ints, thresholds: Thresholds) -> NDArray[np.bool_]:
     """Which events are anomalous. `tasks[i]` is the task index of the i-th score."""
     limits = np.asarray(thresholds.by_task, np.float32)
-    return calibrated >= limits[np.asarray(tasks, np.int64)]
+    return calibrated >= limits[tasks]

@@ -3,7 +3,8 @@
 A delivery is known by its object, not by its offsets: after a seek the same records come again, and
 a late ack of the first delivery must not ack the second.
 
-    waiting --begin--> begun --ack--> acked          waiting --forget, drain--> stale (never begun)
+    waiting --begin--> begun --ack--> acked
+    waiting --drain--> stale           begun --forget--> stale: drop it, publish nothing more of it
 
 Pure.
 """
@@ -16,15 +17,15 @@ from collections import deque
 class Delivery:
     """One run of records handed out."""
 
-    __slots__ = ("_acked", "_begun", "_stale", "next_offset")
+    __slots__ = ("_acked", "_begun", "next_offset", "stale")
 
     def __init__(self, next_offset: int) -> None:
         self.next_offset = next_offset  # the offset after its last record
-        self._begun = self._acked = self._stale = False
+        self._begun = self._acked = self.stale = False
 
     def begin(self) -> bool:
         """Start work on it. False: its partition was taken away or rewound; drop it."""
-        self._begun = not self._stale
+        self._begun = not self.stale
         return self._begun
 
     def ack(self) -> None:
@@ -59,4 +60,9 @@ class Ledger:
     def drain(self) -> None:
         """Nothing more is begun; what is begun may still be acked and committed."""
         for delivery in self._open:
-            delivery._stale = not delivery._begun
+            delivery.stale = not delivery._begun
+
+    def forget(self) -> None:
+        """The partition was taken away, or is read again from its commit."""
+        for delivery in self._open:
+            delivery.stale = True

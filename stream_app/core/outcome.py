@@ -7,16 +7,20 @@ and bytes are derived from the input alone, so that a consumer can drop repeats.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 from msgspec import Struct, field
+from numpy.typing import NDArray
 
-from stream_app.core.decode import Rejected
-from stream_app.core.record import Record
-from stream_app.core.score import Reason
+from stream_app.core.alerting import Verdict
+from stream_app.core.decode import Decoded, Rejected
+from stream_app.core.record import Record, Source
+from stream_app.core.score import Reason, Scores
+from stream_app.core.window import Ints, Windows
 
 
 class Output(StrEnum):
@@ -38,22 +42,55 @@ class Message(NamedTuple):
     headers: Sequence[tuple[str, bytes]]
 
 
+class Seen(Struct, frozen=True):
+    """A group of records of one source after stage 2."""
+
+    source: Source
+    decoded: Decoded
+    place: Ints  # (events,) see `window.Logs`
+    accepted: Ints  # (windows,) which events have a window, ascending
+    windows: Windows
+    tasks: Ints  # (windows,) task index
+
+
+class Decided(Struct, frozen=True):
+    """The same group after stage 6. The dictionaries hold the anomalous windows."""
+
+    seen: Seen
+    scores: Scores
+    anomalous: NDArray[np.bool_]  # (windows,)
+    reasons: Mapping[int, tuple[Reason, ...]]
+    verdicts: Mapping[int, Verdict]
+
+
 class Outcome(Struct):
-    """What became of a run of records: the messages by output, in offset order, and the counts."""
+    """What became of a group of records: messages by output, in offset order, and counts."""
 
     messages: dict[Output, list[Message]] = field(default_factory=dict)
-    counts: Counter[str] = field(
-        default_factory=Counter
-    )  # cleaned, quarantined, ...; dead:<reason>
+    counts: Counter[str] = field(default_factory=Counter)  # by outcome: cleaned, quarantined, ...
+    dead: Counter[str] = field(default_factory=Counter)  # dead letters by reason
 
     def add(self, output: Output, message: Message) -> None:
         self.messages.setdefault(output, []).append(message)
+        self.counts[output] += 1
+
+    def bury(self, rejected: Rejected) -> None:
+        self.add(Output.DEAD_LETTERS, dead_letter(rejected))
+        self.dead[rejected.reason] += 1
+
+    def check(self, records: int) -> None:
+        """Every record has one outcome; anything else is a defect of ours and must not be acked."""
+        ended = sum(self.counts[kind] for kind in OUTCOMES)
+        if ended != records:
+            raise AssertionError(f"{records} records, but {ended} outcomes: {self.counts}")
+
+
+DUPLICATES = "duplicates"
+OUTCOMES = (Output.CLEANED, Output.QUARANTINED, Output.DEAD_LETTERS, DUPLICATES)
 
 
 class Stamp:
-    """The headers that go on scored records, shared between messages: building them anew costs 0.4
-    us.
-    """
+    """The headers that go on scored records, shared: building them anew costs 0.4 us a record."""
 
     def __init__(self, task_names: Sequence[str], version: str) -> None:
         self._headers = [
@@ -68,33 +105,33 @@ class Stamp:
             for task in task_names
         ]
 
-    def headers(self, task: int, score: float) -> Sequence[tuple[str, bytes]]:
-        return self._headers[task][round(score * 1000)]
+    def headers(self, tasks: Ints, scores: Scores) -> list[Sequence[tuple[str, bytes]]]:
+        """One tuple of headers a window; a score that is not a number counts as 0."""
+        milli = np.nan_to_num(np.round(scores.calibrated * 1000)).astype(np.int64)
+        table = self._headers
+        return [table[task][m] for task, m in zip(tasks.tolist(), milli.tolist(), strict=True)]
 
 
 def passed_on(
     record: Record, stamp: Sequence[tuple[str, bytes]], reasons: Sequence[Reason] = ()
 ) -> Message:
-    """The record byte for byte with our headers after its own."""
-    extra = (("shopsentry-reasons", msgspec.json.encode(reasons)),) if reasons else ()
-    headers = (*record.headers, *stamp, *extra) if record.headers or extra else stamp
+    """The record byte for byte, with our headers after its own."""
+    if reasons:
+        stamp = (*stamp, ("shopsentry-reasons", msgspec.json.encode(reasons)))
+    headers = (*record.headers, *stamp) if record.headers else stamp
     return Message(record.key, record.value, record.timestamp, headers)
 
 
 def dead_letter(rejected: Rejected) -> Message:
     """The record byte for byte, with where it came from and why it went no further."""
     record = rejected.record
-    return Message(
-        record.key,
-        record.value,
-        record.timestamp,
-        (
-            *record.headers,
-            ("kafka_dlt-original-topic", record.topic.encode()),
-            ("kafka_dlt-original-partition", b"%d" % record.partition),
-            ("kafka_dlt-original-offset", b"%d" % record.offset),
-            ("kafka_dlt-original-timestamp", b"%d" % record.timestamp),
-            ("reason", rejected.reason.encode()),
-            ("detail", rejected.detail.encode(errors="replace")),
-        ),
+    headers = (
+        *record.headers,
+        ("kafka_dlt-original-topic", record.topic.encode()),
+        ("kafka_dlt-original-partition", b"%d" % record.partition),
+        ("kafka_dlt-original-offset", b"%d" % record.offset),
+        ("kafka_dlt-original-timestamp", b"%d" % record.timestamp),
+        ("reason", rejected.reason.encode()),
+        ("detail", rejected.detail.encode(errors="replace")),
     )
+    return Message(record.key, record.value, record.timestamp, headers)

@@ -11,11 +11,12 @@ import numpy as np
 
 from stream_app.core.alerting import Anomaly, Verdict
 from stream_app.core.decision import Thresholds
+from stream_app.core.errors import StoreUnavailable
 from stream_app.core.event import Event, Tasks
-from stream_app.core.outcome import Message, Output
-from stream_app.core.record import Source
+from stream_app.core.outcome import Message, Outcome, Output
+from stream_app.core.record import Record, Source
 from stream_app.core.score import Reason, Scores
-from stream_app.core.window import Logs, Rows, Windows
+from stream_app.core.window import Ints, Logs, Rows, Windows
 
 
 class EventEncoder(Protocol):
@@ -63,14 +64,14 @@ class Scorer(Protocol):
     @property
     def thresholds(self) -> Thresholds: ...
 
-    async def score(self, windows: Windows, tasks: Sequence[int]) -> Scores:
+    async def score(self, windows: Windows, tasks: Ints) -> Scores:
         """Score each window under its task. A window that cannot be scored comes back as NaN.
 
         Raises DeviceFailed.
         """
         ...
 
-    async def explain(self, windows: Windows, tasks: Sequence[int]) -> list[tuple[Reason, ...]]:
+    async def explain(self, windows: Windows, tasks: Ints) -> list[tuple[Reason, ...]]:
         """Why each window looks unusual, the strongest reason first. Raises DeviceFailed."""
         ...
 
@@ -86,4 +87,18 @@ class Outbox(Protocol):
 
         Either raises OutboxUnavailable.
         """
+        ...
+
+
+class Meter(Protocol):
+    """Who counts."""
+
+    def group(
+        self, source: Source, records: Sequence[Record], outcome: Outcome, took_s: float
+    ) -> None:
+        """A group is acked; it took this long from its first step."""
+        ...
+
+    def waiting(self, source: Source, error: StoreUnavailable) -> None:
+        """A partition stands still because of `error`, and will try again."""
         ...

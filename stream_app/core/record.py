@@ -10,6 +10,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from stream_app.core.ledger import Delivery
+
 Headers = tuple[tuple[str, bytes], ...]
 
 
@@ -55,3 +57,17 @@ class Source(Struct, frozen=True):
 
     topic: str
     partition: int
+
+
+class RecordBatch:
+    """A run of records of one partition, ascending by offset, and the delivery to ack for them."""
+
+    __slots__ = ("delivery", "records", "source")
+
+    def __init__(self, source: Source, records: Sequence[Record], delivery: Delivery) -> None:
+        self.source = source
+        self.records = records
+        self.delivery = delivery
+
+    def __len__(self) -> int:
+        return len(self.records)

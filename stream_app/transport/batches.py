@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import faust
 
-from stream_app.core.ledger import Delivery
-from stream_app.core.record import Record, Source
+from stream_app.core.record import RecordBatch
 
 
-class RecordBatch:
-    """A run of records, ascending by offset, and the delivery to ack for them.
+class BatchMessage(RecordBatch):
+    """A record batch that looks like one record to Faust, which makes one message of it."""
 
-    Looks like one record to Faust, which makes one message of it.
-    """
+    __slots__ = ()
 
-    __slots__ = ("delivery", "records", "source")
+    # What Faust's `Consumer._to_message` reads of a record:
 
     key = None
     headers = ()
     checksum = None
     serialized_key_size = serialized_value_size = 0
-
-    def __init__(self, source: Source, records: Sequence[Record], delivery: Delivery) -> None:
-        self.source = source
-        self.records = records
-        self.delivery = delivery
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    # What Faust's `Consumer._to_message` reads of a record:
+    timestamp_type = 0
 
     @property
     def topic(self) -> str:
@@ -49,10 +37,6 @@ class RecordBatch:
     @property
     def timestamp(self) -> int:
         return self.records[-1].timestamp
-
-    @property
-    def timestamp_type(self) -> int:
-        return 0
 
     @property
     def value(self) -> RecordBatch:

@@ -17,7 +17,7 @@ from faust.types import TP
 
 from stream_app.core.ledger import Ledger
 from stream_app.core.record import Record, Source
-from stream_app.transport.batches import RecordBatch
+from stream_app.transport.batches import BatchMessage
 from stream_app.transport.thread import FetchThread
 
 BATCH_RECORDS = 2048
@@ -32,6 +32,7 @@ class BatchConsumer(driver.Consumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.ledgers: dict[TP, Ledger] = {}
+        self._commit_fut: asyncio.Future[None] | None = None
         super().__init__(*args, **kwargs)
 
     def _new_consumer_thread(self) -> FetchThread:
@@ -69,7 +70,7 @@ class BatchConsumer(driver.Consumer):
                 if not fresh:
                     continue
                 delivery = self.ledgers[tp].deliver(fresh[-1].offset + 1)
-                batch = RecordBatch(Source(tp.topic, tp.partition), fresh, delivery)
+                batch = BatchMessage(Source(tp.topic, tp.partition), fresh, delivery)
                 self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
                 handed_on = asyncio.ensure_future(self.callback(self._to_message(tp, batch)))
                 await asyncio.wait({handed_on, suspended}, return_when=asyncio.FIRST_COMPLETED)
@@ -96,7 +97,8 @@ class BatchConsumer(driver.Consumer):
         """Commit the acked prefix of every partition. True if a commit was made."""
         if await self.maybe_wait_for_commit_to_finish():
             return False
-        done = self._commit_fut = asyncio.get_running_loop().create_future()
+        done = asyncio.get_running_loop().create_future()
+        self._commit_fut = done
         try:
             wanted = {
                 tp: offset
@@ -124,7 +126,7 @@ class BatchConsumer(driver.Consumer):
         """Start every assigned partition anew, from its committed offset."""
         for tp, offset in (await self._thread.seek_to_start(self.assignment())).items():
             if tp in self.ledgers:
-                self.ledgers[tp].drain()
+                self.ledgers[tp].forget()
             self.ledgers[tp] = Ledger(offset)
             self._read_offset[tp] = offset
             self._committed_offset[tp] = offset
@@ -136,7 +138,7 @@ class BatchConsumer(driver.Consumer):
         await self._on_partitions_revoked(revoked)  # Faust: stops the flow, then `wait_empty`
         for tp in revoked:
             if ledger := self.ledgers.pop(tp, None):
-                ledger.drain()
+                ledger.forget()
             self._read_offset.pop(tp, None)
             self._committed_offset.pop(tp, None)
 

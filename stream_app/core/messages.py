@@ -1,0 +1,197 @@
+"""Stage 7: a decided group -> the messages of all its outputs.
+
+Pure, and the last step before the outbox: after it a group is bytes and counts.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from stream_app.core.alerting import AlertPolicy
+from stream_app.core.decision import Thresholds
+from stream_app.core.decode import Rejected
+from stream_app.core.event import Event, Tasks
+from stream_app.core.outcome import (
+    DUPLICATES,
+    Decided,
+    Message,
+    Outcome,
+    Output,
+    Stamp,
+    passed_on,
+)
+from stream_app.core.score import Reason
+from stream_app.core.window import DUPLICATE
+
+
+class WindowSummary(Struct, frozen=True):
+    """What the scorer looked at."""
+
+    events: int
+    span_s: float  # event time from its first event to the scored one
+
+
+class AlertData(Struct, frozen=True, kw_only=True):
+    """The body of an alert."""
+
+    user_id: str
+    task: str
+    event_id: str
+    event_type: str
+    event_time: int  # epoch ms
+    score: float  # calibrated, 0 to 1
+    threshold: float
+    surprise: float  # nats
+    model: str  # version of the bundle
+    reasons: tuple[Reason, ...]  # the strongest first
+    window: WindowSummary
+    suppressed: int  # anomalous events of this user and task since the last alert
+
+
+class RiskData(Struct, frozen=True, kw_only=True):
+    """How much of what a user did lately was anomalous under one task."""
+
+    user_id: str
+    task: str
+    at_ms: int  # event time at which it holds
+    anomalous: float  # anomalous events, each halved every half-life
+    share: float  # of the user's window, 0 to 1
+    half_life_ms: int
+
+
+class CloudEvent(Struct, frozen=True, kw_only=True):
+    """A CloudEvents 1.0 structured event. `id` is the input event's: repeats can be dropped."""
+
+    specversion: str = "1.0"
+    id: str
+    source: str = "shopsentry"
+    type: str
+    subject: str  # user id
+    time: str  # event time, RFC 3339
+    datacontenttype: str = "application/json"
+    data: AlertData | RiskData
+
+
+ALERT_TYPE = "shopsentry.alert.v1"
+RISK_TYPE = "shopsentry.user-risk.v1"
+
+
+class Composer:
+    """Makes the messages of decided groups, all under one bundle."""
+
+    def __init__(
+        self, tasks: Tasks, thresholds: Thresholds, version: str, policy: AlertPolicy
+    ) -> None:
+        self._tasks = tasks
+        self._thresholds = thresholds
+        self._version = version
+        self._policy = policy
+        self._stamp = Stamp(tasks.names, version)
+
+    def compose(self, decided: Decided) -> Outcome:
+        """The one outcome of every record of the group. Raises AssertionError if one has none."""
+        seen, outcome = decided.seen, Outcome()
+        decoded = seen.decoded
+        for rejected in decoded.rejected:
+            outcome.bury(rejected)
+        for record, place in zip(decoded.records, seen.place.tolist(), strict=True):
+            if place == DUPLICATE:
+                outcome.counts[DUPLICATES] += 1
+            elif place < 0:
+                outcome.bury(Rejected(record, "late", "older than the user's newest event allows"))
+
+        stamps = self._stamp.headers(seen.tasks, decided.scores)
+        cleaned: list[Message] = []
+        for window, (at, fate) in enumerate(
+            zip(seen.accepted.tolist(), _fates(decided), strict=True)
+        ):
+            record = decoded.records[at]
+            if fate == _NORMAL:
+                if record.headers:
+                    cleaned.append(passed_on(record, stamps[window]))
+                else:  # the common case, without a call
+                    message = Message(record.key, record.value, record.timestamp, stamps[window])
+                    cleaned.append(message)
+            elif fate == _ANOMALOUS:
+                reasons = decided.reasons[window]
+                outcome.add(Output.QUARANTINED, passed_on(record, stamps[window], reasons))
+                self._report(outcome, decided, window, decoded.events[at], record.timestamp)
+            else:
+                outcome.bury(Rejected(record, "poison", "the scorer fails on this event's window"))
+        if cleaned:
+            outcome.messages[Output.CLEANED] = cleaned
+            outcome.counts[Output.CLEANED] = len(cleaned)
+        outcome.check(len(decoded.records) + len(decoded.rejected))
+        return outcome
+
+    def _report(
+        self, outcome: Outcome, decided: Decided, window: int, event: Event, timestamp: int
+    ) -> None:
+        """The user's new risk, and an alert unless one is out already."""
+        verdict, task = decided.verdicts[window], int(decided.seen.tasks[window])
+        summary = _summary(decided, window)
+        risk = RiskData(
+            user_id=event.user_id,
+            task=self._tasks.names[task],
+            at_ms=event.at_ms,
+            anomalous=round(verdict.mass, 6),
+            share=round(min(1.0, verdict.mass / max(summary.events, verdict.mass)), 6),
+            half_life_ms=self._policy.risk_half_life_ms,
+        )
+        outcome.add(Output.USER_RISK, self._envelope(RISK_TYPE, event, risk, timestamp))
+        if not verdict.alert:
+            return
+        alert = AlertData(
+            user_id=event.user_id,
+            task=self._tasks.names[task],
+            event_id=event.event_id or "",
+            event_type=event.type,
+            event_time=event.at_ms,
+            score=round(float(decided.scores.calibrated[window]), 6),
+            threshold=self._thresholds.by_task[task],
+            surprise=round(float(decided.scores.surprise[window]), 4),
+            model=self._version,
+            reasons=decided.reasons[window],
+            window=summary,
+            suppressed=verdict.suppressed,
+        )
+        outcome.add(Output.ALERTS, self._envelope(ALERT_TYPE, event, alert, timestamp))
+
+    def _envelope(
+        self, kind: str, event: Event, data: AlertData | RiskData, timestamp: int
+    ) -> Message:
+        envelope = CloudEvent(
+            id=event.event_id or "",
+            type=kind,
+            subject=event.user_id,
+            time=rfc3339(event.at_ms),
+            data=data,
+        )
+        return Message(event.user_id.encode(), msgspec.json.encode(envelope), timestamp, ())
+
+
+_NORMAL, _ANOMALOUS, _POISON = range(3)
+
+
+def _fates(decided: Decided) -> list[int]:
+    """What became of each window."""
+    poison = np.isnan(decided.scores.calibrated)
+    fates: list[int] = np.where(poison, _POISON, decided.anomalous.astype(np.int64)).tolist()
+    return fates
+
+
+def _summary(decided: Decided, window: int) -> WindowSummary:
+    windows = decided.seen.windows
+    length = int(windows.length[window])
+    times = windows.rows["at_ms"][windows.index[window, -length:]]
+    return WindowSummary(length, round(int(times[-1] - times[0]) / 1000, 3))
+
+
+def rfc3339(at_ms: int) -> str:
+    """Epoch ms as RFC 3339 in UTC, with milliseconds."""
+    at = datetime.fromtimestamp(at_ms / 1000, UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

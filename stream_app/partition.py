@@ -1,0 +1,178 @@
+"""The records of one partition on their way through the pipeline: grouping, order, overlap, acks.
+
+    waiting deque --coalesce--> group --[reading turn]--> windows --[output turn]--> outputs --> ack
+
+What waits becomes one group when the partition's window stage is free: no timer, and small groups
+only while there is little to do. The two turns are handed over like a rope: the next group may read
+windows while the last one is scored, and none overtakes another. Up to `in_flight` groups are on
+their way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from msgspec import Struct
+
+from stream_app.core.errors import StoreUnavailable
+from stream_app.core.outcome import Outcome, Seen
+from stream_app.core.ports import Meter
+from stream_app.core.record import Record, RecordBatch, Source
+from stream_app.pipeline import Pipeline
+
+Answer = TypeVar("Answer")
+
+
+class FlowPolicy(Struct, frozen=True, kw_only=True):
+    """How much of a partition is on its way at once."""
+
+    group_records: int = 2048  # of a group at most
+    smallest_group: int = 16
+    group_target_s: float = 1.0  # groups shrink until one takes no longer: a quick stop
+    in_flight: int = 3  # groups
+    waiting_records: int = 8192  # beyond it the agent, and then Kafka, waits
+    retry_first_s: float = 0.1
+    retry_last_s: float = 2.0
+
+
+class Partition:
+    """One partition of one input topic. Made when its first records come, closed with the worker."""
+
+    def __init__(
+        self,
+        source: Source,
+        pipeline: Pipeline,
+        committed: Callable[[Source], Sequence[int]],
+        flow: FlowPolicy,
+        meter: Meter,
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        """`committed` gives the partition's committed seqs; `failed` hears what ends the worker."""
+        self._source = source
+        self._pipeline = pipeline
+        self._committed = committed
+        self._flow = flow
+        self._meter = meter
+        self._failed = failed
+        self._waiting: deque[RecordBatch] = deque()
+        self._waiting_records = 0
+        self._arrived = asyncio.Event()
+        self._room = asyncio.Event()
+        self._slots = asyncio.Semaphore(flow.in_flight)
+        self._reading = asyncio.Lock()
+        self._output = asyncio.Lock()
+        self._group_records = flow.group_records
+        self._tasks = {asyncio.ensure_future(self._run())}
+
+    async def put(self, batch: RecordBatch) -> None:
+        """Queue a batch; waits while too many records wait already."""
+        self._waiting.append(batch)
+        self._waiting_records += len(batch)
+        self._arrived.set()
+        while self._waiting_records > self._flow.waiting_records:
+            self._room.clear()
+            await self._room.wait()
+
+    async def close(self) -> None:
+        """Stop at once; what is not acked comes again."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            await self._arrived.wait()
+            await self._slots.acquire()
+            await self._reading.acquire()
+            group = self._coalesce()
+            task = asyncio.ensure_future(self._process(group))
+            self._tasks.add(task)
+            task.add_done_callback(self._done)
+
+    def _coalesce(self) -> list[RecordBatch]:
+        """All that waits, up to the group size; begun from here on."""
+        group: list[RecordBatch] = []
+        records = 0
+        while self._waiting and records < self._group_records:
+            if group and records + len(self._waiting[0]) > self._group_records:
+                break
+            batch = self._waiting.popleft()
+            self._waiting_records -= len(batch)
+            if batch.delivery.begin():
+                group.append(batch)
+                records += len(batch)
+        if not self._waiting:
+            self._arrived.clear()
+        self._room.set()
+        return group
+
+    async def _process(self, group: list[RecordBatch]) -> None:
+        """Take one group all the way. Enters with the reading turn in hand."""
+        began = time.monotonic()
+        records = [record for batch in group for record in batch.records]
+        try:
+            try:
+                seen = await self._insist(lambda: self._read(records), group)
+                await self._output.acquire()
+            finally:
+                self._reading.release()
+            try:
+                decided = await self._insist(lambda: self._pipeline.decide(seen), group)
+                outcome = self._pipeline.compose(decided)
+                _drop_if_stale(group)
+                confirmed = await self._pipeline.publish(self._source, outcome)
+            finally:
+                self._output.release()
+            await confirmed
+        except _Stale:
+            return
+        for batch in group:
+            batch.delivery.ack()
+        self._settle(records, outcome, time.monotonic() - began)
+
+    async def _read(self, records: Sequence[Record]) -> Seen:
+        return await self._pipeline.read(self._source, records, self._committed(self._source))
+
+    async def _insist(
+        self, attempt: Callable[[], Awaitable[Answer]], group: list[RecordBatch]
+    ) -> Answer:
+        """Try until Redis answers; meanwhile this partition stands still and loses nothing."""
+        pause_s = self._flow.retry_first_s
+        while True:
+            _drop_if_stale(group)
+            try:
+                return await attempt()
+            except StoreUnavailable as error:
+                self._meter.waiting(self._source, error)
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, self._flow.retry_last_s)
+
+    def _settle(self, records: Sequence[Record], outcome: Outcome, took_s: float) -> None:
+        """Count the group, and size the next ones so that they take about `group_target_s`."""
+        if records:
+            self._meter.group(self._source, records, outcome, took_s)
+        target_s, flow = self._flow.group_target_s, self._flow
+        if took_s > target_s:
+            smaller = int(min(len(records), self._group_records) * target_s / took_s)
+            self._group_records = max(flow.smallest_group, smaller)
+        elif took_s < target_s / 2:
+            self._group_records = min(flow.group_records, self._group_records * 2)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._slots.release()
+        if not task.cancelled() and (error := task.exception()):
+            self._failed(error)
+
+
+class _Stale(Exception):
+    """The partition was taken away while its group was on the way; somebody else has it now."""
+
+
+def _drop_if_stale(group: list[RecordBatch]) -> None:
+    if any(batch.delivery.stale for batch in group):
+        raise _Stale

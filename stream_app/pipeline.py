@@ -1,0 +1,115 @@
+"""One group of records through all stages, in four steps.
+
+    read     decode -> join the users' logs -> windows as of each event
+    decide   score -> threshold -> reasons and cool-down for the anomalous
+    compose  one outcome and its messages for every record
+    publish  hand the messages to the outbox, in order
+
+Who runs the steps, how many at a time and what is acked when is `partition`'s affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+
+import numpy as np
+from msgspec import Struct
+
+from stream_app.core.alerting import AlertPolicy, Anomaly
+from stream_app.core.decision import decide
+from stream_app.core.decode import Decoded, decode
+from stream_app.core.messages import Composer
+from stream_app.core.outcome import Decided, Outcome, Seen
+from stream_app.core.ports import AlertLog, EventEncoder, Outbox, Scorer, WindowStore
+from stream_app.core.record import Record, Source
+from stream_app.core.score import NO_SCORES
+from stream_app.core.window import Ints, WindowPolicy, Windows, as_of, seq_of, source_tag
+
+
+class Policies(Struct, frozen=True):
+    window: WindowPolicy
+    alerts: AlertPolicy
+
+
+class Pipeline:
+    """The stages with their edges. Keeps no state of its own between groups."""
+
+    def __init__(
+        self,
+        encoder: EventEncoder,
+        windows: WindowStore,
+        scorer: Scorer,
+        alerts: AlertLog,
+        outbox: Outbox,
+        policies: Policies,
+    ) -> None:
+        self._encoder = encoder
+        self._windows = windows
+        self._scorer = scorer
+        self._alerts = alerts
+        self._outbox = outbox
+        self._policies = policies
+        self._composer = Composer(scorer.tasks, scorer.thresholds, scorer.version, policies.alerts)
+
+    async def read(
+        self, source: Source, records: Sequence[Record], committed: Sequence[int]
+    ) -> Seen:
+        """Stages 1 and 2. Groups of a source in offset order. Raises StoreUnavailable.
+
+        `committed`: the committed seq of each source of this partition (see `WindowStore.slide`).
+        """
+        decoded = decode(records, self._scorer.tasks)
+        if not decoded.events:
+            return _nothing_seen(source, decoded, self._encoder, self._policies.window)
+        rows = self._encoder.encode(decoded.events)
+        offsets = np.fromiter((r.offset for r in decoded.records), np.uint64, len(rows))
+        rows["seq"] = offsets + np.uint64(seq_of(source_tag(source.topic), 1))
+        users = [event.user_id.encode() for event in decoded.events]
+        logs = await self._windows.slide(source, users, rows, committed)
+        accepted, windows = as_of(logs, self._policies.window)
+        of_type = self._scorer.tasks.of_type
+        tasks = np.array([of_type[event.type] for event in decoded.events], np.int64)
+        return Seen(source, decoded, logs.place, accepted, windows, tasks[accepted])
+
+    async def decide(self, seen: Seen) -> Decided:
+        """Stages 3 to 6, in offset order too. Raises StoreUnavailable, DeviceFailed."""
+        if not len(seen.windows):
+            return Decided(seen, NO_SCORES, np.zeros(0, np.bool_), {}, {})
+        scores = await self._scorer.score(seen.windows, seen.tasks)
+        anomalous = decide(scores.calibrated, seen.tasks, self._scorer.thresholds)
+        which = np.flatnonzero(anomalous)
+        if not len(which):
+            return Decided(seen, scores, anomalous, {}, {})
+        reasons = await self._scorer.explain(seen.windows.take(which), seen.tasks[which])
+        verdicts = await self._alerts.judge(
+            seen.source.partition, [_anomaly(seen, window) for window in which.tolist()]
+        )
+        return Decided(
+            seen,
+            scores,
+            anomalous,
+            dict(zip(which.tolist(), reasons, strict=True)),
+            dict(zip(which.tolist(), verdicts, strict=True)),
+        )
+
+    def compose(self, decided: Decided) -> Outcome:
+        """Stage 7: messages and counts."""
+        return self._composer.compose(decided)
+
+    async def publish(self, source: Source, outcome: Outcome) -> Awaitable[None]:
+        """Hand over in order; await what comes back before acking. Raises OutboxUnavailable."""
+        return await self._outbox.publish(source.partition, outcome.messages)
+
+
+def _anomaly(seen: Seen, window: int) -> Anomaly:
+    event = seen.decoded.events[int(seen.accepted[window])]
+    row = seen.windows.rows[seen.windows.index[window, -1]]
+    return Anomaly(event.user_id, int(seen.tasks[window]), int(row["seq"]), event.at_ms)
+
+
+def _nothing_seen(
+    source: Source, decoded: Decoded, encoder: EventEncoder, policy: WindowPolicy
+) -> Seen:
+    none: Ints = np.zeros(0, np.int64)
+    windows = Windows(np.zeros(0, encoder.row), np.zeros((0, policy.size), np.int64), none)
+    return Seen(source, decoded, none, none, windows, none)
