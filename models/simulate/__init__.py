@@ -1,13 +1,13 @@
 """Honest shoppers, attacks on their shop, and the two as one labelled stream.
 
-    style.py       what a shop logs, and how its people behave
-    catalogue.py   items, categories, prices, queries
-    people.py      honest sessions
-    site.py        catalogue and people as a `World`; events as dicts of the contract
-    attacks.py     ten families of attacks on any `World`
-    look_alikes.py honest behaviour that resembles them
-    quota.py       when the next campaign starts, so that shares hold
-    shop.py        simulate, live, write
-    recorded.py    a `World` made of a real event file; splice.py puts attacks into it
-    audit.py       does a single raw field give the attacks away?
+style.py       what a shop logs, and how its people behave
+catalogue.py   items, categories, prices, queries
+people.py      honest sessions
+site.py        catalogue and people as a `World`; events as dicts of the contract
+attacks.py     ten families of attacks on any `World`
+look_alikes.py honest behaviour that resembles them
+quota.py       when the next campaign starts, so that shares hold
+shop.py        simulate, live, write
+recorded.py    a `World` made of a real event file; splice.py puts attacks into it
+audit.py       does a single raw field give the attacks away?
 """

@@ -1,9 +1,9 @@
 """Ten families of attacks, written against any `World`.
 
-A family says which accounts do what; difficulty says how well they hide: in rhythm (clockwork, then
-jitter, then a person's gaps), in camouflage (ordinary acts among the others), in accounts (many with
-little each) and in time (minutes, hours, days). Every field but the item, the order and the rhythm
-is drawn as honest people's fields are, so that no field alone gives an attack away.
+A family says which accounts do what; difficulty says how well they hide: in rhythm (clockwork,
+then jitter, then a person's gaps), in camouflage (ordinary acts among the others), in accounts
+(many with little each) and in time (minutes, hours, days). Every field but the item, the order and
+the rhythm is drawn as honest people's fields are, so that none alone gives an attack away.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ def click_fraud(raid: Raid) -> list[Part]:
 def scraping(raid: Raid) -> list[Part]:
     """Walks through the catalogue or some categories, in order or shuffled among accounts."""
     categories: list[int | None] = [
-        raid.world.category_of(raid.world.popular_item()) for _ in range(raid.some((1, 1), (1, 3), (2, 8)))
+        raid.world.category_of(raid.world.popular_item())
+        for _ in range(raid.some((1, 1), (1, 3), (2, 8)))
     ]
     if raid.dice.chance(0.4):
         categories = [None]

@@ -77,7 +77,9 @@ class Catalogue:
         return queries[int(len(queries) * dice.uniform() ** 2)]
 
 
-def _zipf(rng: np.random.Generator, n: int, exponent: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _zipf(
+    rng: np.random.Generator, n: int, exponent: float
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     weights = np.arange(1, n + 1, dtype=np.float64) ** -exponent
     rng.shuffle(weights)  # the order of items says nothing
     weights /= weights.sum()

@@ -53,7 +53,7 @@ class Dice:
 
     def log_between(self, low: float, high: float) -> float:
         """Uniform in the logarithm."""
-        return low * (high / low) ** self.uniform()
+        return low * math.exp(math.log(high / low) * self.uniform())
 
     def exponential(self, mean: float) -> float:
         return -mean * math.log(1.0 - self.uniform())

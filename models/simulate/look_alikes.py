@@ -54,9 +54,7 @@ def flash_sale(world: World) -> list[Part]:
 def _cheaper(step: Step, item: int, share: float) -> Step:
     if step.item != item:
         return step
-    return Step(
-        step.type, item, step.query, step.position, step.quantity, share, step.source
-    )
+    return Step(step.type, item, step.query, step.position, step.quantity, share, step.source)
 
 
 def viral_link(world: World) -> list[Part]:
@@ -219,4 +217,3 @@ def look_alike(world: World, kind: str, *, start_ms: float, pace: float = 1.0) -
             at_ms += gap
         scripts.append(Script(part.person, acts))
     return [script for script in scripts if script.acts]
-
