@@ -1,0 +1,146 @@
+"""Redis as the other edges use it: a connection, scripts, and what its refusals mean for us."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from importlib.resources import files
+from typing import Any, Final, Protocol
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    ClusterDownError,
+    ConnectionError,
+    MasterDownError,
+    MovedError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+    TryAgainError,
+)
+from redis.retry import Retry
+
+from stream_app.core.errors import Misconfigured, ShopsentryError, StoreUnavailable
+
+# Redis 6.2 tells these from inside a script as plain errors: "ERR Error running script (call to
+# f_...): @user_script:137: -OOM command not allowed when used memory > 'maxmemory'."
+REFUSALS: Final = {
+    "OOM": "Redis is full (maxmemory)",
+    "READONLY": "this Redis is a replica that takes no writes",
+    "MISCONF": "Redis takes no writes because it cannot save to its disk",
+    "NOREPLICAS": "Redis takes no writes because too few replicas are connected",
+    "MASTERDOWN": "this Redis is a replica that lost its primary",
+    "CLUSTERDOWN": "the Redis cluster does not serve this partition",
+    "LOADING": "Redis is loading its data",
+    "BUSY": "Redis is busy with another script",
+    "TRYAGAIN": "the Redis cluster moves this partition",
+}
+
+
+class Client(Protocol):
+    """What we need of `redis.Redis`; `redis.RedisCluster` has it too."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any: ...
+    def script_load(self, script: Any) -> Any: ...
+
+
+def connect(url: str, *, timeout_s: float = 5.0) -> redis.Redis:
+    """A client for threads; connects at the first command. Raises Misconfigured for a bad URL.
+
+    A command on a connection that turns out to be dead is repeated once, at once; waiting is up to
+    the caller.
+    """
+    try:
+        return redis.Redis.from_url(
+            url,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 1),
+            decode_responses=False,
+        )
+    except ValueError as error:
+        raise Misconfigured(f"not the URL of a Redis: {error}") from error
+
+
+class Script:
+    """A script of this package, run off the event loop."""
+
+    def __init__(self, client: Client, name: str, executor: Executor) -> None:
+        self._client = client
+        self._executor = executor
+        self._text = files(__package__).joinpath(name).read_bytes()
+        self._sha = hashlib.sha1(self._text, usedforsecurity=False).hexdigest()
+
+    async def __call__(self, keys: Sequence[bytes], args: Sequence[bytes | int]) -> list[bytes]:
+        """Run on `keys` of one hash slot. Raises StoreUnavailable, Misconfigured."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, self._run, keys, args)
+
+    def _run(self, keys: Sequence[bytes], args: Sequence[bytes | int]) -> list[bytes]:
+        try:
+            try:
+                return self._evaluate(keys, args)
+            except NoScriptError:  # first use, restart or failover: nothing was executed
+                self._client.script_load(self._text)
+                return self._evaluate(keys, args)
+        except RedisError as error:
+            told = translated(error)
+            if told is None:
+                raise
+            raise told from error
+
+    def _evaluate(self, keys: Sequence[bytes], args: Sequence[bytes | int]) -> list[bytes]:
+        reply: list[bytes] = self._client.execute_command(
+            "EVALSHA", self._sha, len(keys), *keys, *args
+        )
+        return reply
+
+
+def translated(error: RedisError) -> ShopsentryError | None:
+    """Our error for one of Redis, None for what only a mistake in our code brings about."""
+    text = str(error)
+    match error:
+        case AuthenticationError() | AuthorizationError() | NoPermissionError():
+            return Misconfigured(f"Redis does not let us in; check its user and password: {text}")
+        case MovedError() | AskError():
+            return Misconfigured("this Redis is part of a cluster; connect to it as a cluster")
+        case OutOfMemoryError():
+            return StoreUnavailable(REFUSALS["OOM"])
+        case ReadOnlyError():
+            return StoreUnavailable(REFUSALS["READONLY"])
+        case BusyLoadingError():
+            return StoreUnavailable(REFUSALS["LOADING"])
+        case MasterDownError():
+            return StoreUnavailable(REFUSALS["MASTERDOWN"])
+        case ClusterDownError():
+            return StoreUnavailable(REFUSALS["CLUSTERDOWN"])
+        case TryAgainError():
+            return StoreUnavailable(REFUSALS["TRYAGAIN"])
+        case ConnectionError():
+            return StoreUnavailable(f"Redis cannot be reached: {text}")
+        case TimeoutError():
+            return StoreUnavailable(f"Redis did not answer in time: {text}")
+        case NoScriptError():
+            return StoreUnavailable("Redis loses its scripts as fast as they are loaded")
+        case ResponseError() if "WINDOWROW" in text:
+            return Misconfigured(
+                "the windows in Redis were stored under another schema; choose another prefix"
+            )
+        case ResponseError() if "NOPERM" in text:
+            return Misconfigured(f"the user of Redis may not do this: {text}")
+        case ResponseError():
+            words = text.replace("-", " ").replace(":", " ").split()
+            refusal = next((told for code, told in REFUSALS.items() if code in words), None)
+            return StoreUnavailable(refusal) if refusal else None
+    return None

@@ -1,0 +1,133 @@
+"""Stage 2: users' logs in Redis, slid by one script call for each 512 users of a partition.
+
+    key    <prefix>:{<partition>}:w:<user>     the braces keep a partition on one shard
+    value  the user's rows, in the order in which they were accepted
+
+The script (windows.lua) repeats `core.window.accept`, and writes a log only with rows that it did
+not have: redelivery, a batch that failed half-way, and a worker that lost its partition change
+nothing. A log expires when its user was silent for a window's span and an hour.
+
+Rows are grouped and logs put together on the event loop, which is cheap; the call waits in a
+thread. Chunks are called at the same time, so that one is read while Redis works on the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from typing import Final
+
+import numpy as np
+
+from stream_app.core.record import Source
+from stream_app.core.window import Ints, Logs, Rows, WindowPolicy, source_tag
+from stream_app.edges.redis_client import Client, Script
+
+GRACE_S: Final = 3600
+
+
+class RedisWindows:
+    """A `WindowStore`. `row` is the encoder's dtype; logs under `prefix` must be of the same."""
+
+    def __init__(
+        self,
+        client: Client,
+        prefix: str,
+        row: np.dtype[np.void],
+        policy: WindowPolicy,
+        *,
+        executor: Executor,
+        ttl_s: int | None = None,
+        chunk_users: int = 512,
+    ) -> None:
+        """`ttl_s`: seconds after which a silent user is forgotten; the span and an hour if None."""
+        self._prefix = prefix
+        self._row = row
+        self._chunk_users = chunk_users
+        if ttl_s is None:
+            ttl_s = -(-policy.span_ms // 1000) + GRACE_S
+        self._settings = (row.itemsize, policy.horizon, policy.lateness_ms, ttl_s)
+        self._script = Script(client, "windows.lua", executor)
+
+    async def slide(
+        self, source: Source, users: Sequence[bytes], rows: Rows, committed: Sequence[int]
+    ) -> Logs:
+        """See `ports.WindowStore`. Raises StoreUnavailable, Misconfigured."""
+        names = list(dict.fromkeys(users))
+        if not names:
+            return Logs(rows, np.empty(0, np.int64), np.empty(0, np.int64))
+        number = dict(zip(names, range(len(names)), strict=True))
+        user = np.fromiter(map(number.__getitem__, users), np.int64, len(users))
+        order = np.argsort(user, kind="stable")
+        counts = np.bincount(user)
+        logs, odd = await self._call(source, names, _packed(rows, order), counts, committed)
+
+        lengths = np.fromiter(map(len, logs), np.int64, len(logs)) // self._row.itemsize
+        first = np.cumsum(lengths) - lengths
+        own = np.cumsum(counts) - counts  # the first of a user's rows among the grouped ones
+        grouped = np.arange(len(users)) + np.repeat(first + lengths - counts - own, counts)
+        for which, places in odd:
+            at = own[which]
+            grouped[at : at + len(places)] = np.where(places < 0, places, places + first[which])
+        place = np.empty(len(users), np.int64)
+        place[order] = grouped
+        return Logs(np.frombuffer(b"".join(logs), self._row), first[user], place)
+
+    async def _call(
+        self,
+        source: Source,
+        names: Sequence[bytes],
+        data: bytes,
+        counts: Ints,
+        committed: Sequence[int],
+    ) -> tuple[list[bytes], list[tuple[int, Ints]]]:
+        """The users' logs, and the places of those users not all of whose rows were appended."""
+        head = f"{self._prefix}:{{{source.partition}}}:w:".encode()
+        tag = source_tag(source.topic).to_bytes(2, "little")
+        limits = b"".join(seq.to_bytes(8, "little") for seq in committed)
+        ends = np.cumsum(counts) * self._row.itemsize
+        packed_counts = counts.astype("<u4").tobytes()
+        calls = []
+        for begin in range(0, len(names), self._chunk_users):
+            end = min(begin + self._chunk_users, len(names))
+            calls.append(
+                self._script(
+                    [head + name for name in names[begin:end]],
+                    (
+                        *self._settings,
+                        tag,
+                        limits,
+                        packed_counts[4 * begin : 4 * end],
+                        data[int(ends[begin - 1]) if begin else 0 : int(ends[end - 1])],
+                    ),
+                )
+            )
+        replies = await asyncio.gather(*calls, return_exceptions=True)
+        logs: list[bytes] = []
+        odd: list[tuple[int, Ints]] = []
+        for reply in replies:  # all have ended: nothing of this batch is under way any more
+            if isinstance(reply, BaseException):
+                raise reply
+            odd += _unpacked(reply.pop(), len(logs), counts)
+            logs += reply
+        return logs, odd
+
+
+def _packed(rows: Rows, order: Ints) -> bytes:
+    """The rows in this order, as bytes."""
+    opaque = np.ascontiguousarray(rows).view(f"V{rows.dtype.itemsize}")
+    return opaque.take(order).tobytes()
+
+
+def _unpacked(packed: bytes, base: int, counts: Ints) -> list[tuple[int, Ints]]:
+    """User number and places of the script's last string; `base` users were in earlier chunks."""
+    numbers = np.frombuffer(packed, "<i4").astype(np.int64)
+    found: list[tuple[int, Ints]] = []
+    at = 0
+    while at < len(numbers):
+        which = base + int(numbers[at])
+        end = at + 1 + int(counts[which])
+        found.append((which, numbers[at + 1 : end]))
+        at = end
+    return found

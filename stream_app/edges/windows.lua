@@ -1,0 +1,185 @@
+-- Slides one chunk of a partition's users: the twin of `stream_app.core.window.accept`, on strings.
+--
+-- KEYS  the users' logs
+-- ARGV  row bytes, horizon, lateness ms, ttl s, tag of the rows' source (2 bytes),
+--       committed seqs (8 bytes each), rows of each user (4 bytes each), the rows, user by user
+--
+-- A row begins with at_ms (8 bytes), id (8), offset + 1 (6), source tag (2), little endian. Offsets
+-- are compared as numbers: 48 bits fit a double, a whole seq does not.
+--
+-- Replies with each user's log as these rows see it, then one string about the users not all of
+-- whose rows were appended: number in the chunk (4 bytes), place of each row (4 bytes each).
+
+local R, horizon = tonumber(ARGV[1]), tonumber(ARGV[2]) * tonumber(ARGV[1])
+local lateness, ttl, tag = tonumber(ARGV[3]), ARGV[4], ARGV[5]
+local committed, counts, rows = ARGV[6], ARGV[7], ARGV[8]
+
+local DUPLICATE, LATE = -1, -2
+local ID, SEQ, TAG = 8, 16, 22 -- in a row
+local call, pack, unpack = redis.call, struct.pack, struct.unpack
+local find, sub = string.find, string.sub
+
+local limit, sources = {}, 0 -- committed offset + 1, by tag
+for at = 1, #committed, 8 do
+  local offset, source = unpack('<I6c2', committed, at)
+  limit[source] = offset
+  sources = sources + 1
+end
+
+-- Where the first row from `begin` on starts that has `needle` at `field`. Positions count from 1.
+local function find_row(log, needle, field, begin)
+  local found = find(log, needle, begin, true)
+  while found and (found - 1) % R ~= field do
+    found = find(log, needle, found + 1, true)
+  end
+  return found and found - field
+end
+
+-- The newest offset known of this call's source.
+local function newest_of(log)
+  local newest = limit[tag] or 0
+  if #log == 0 then
+    return newest
+  end
+  local offset, source = unpack('<I6c2', log, #log - R + SEQ + 1)
+  if source ~= tag then
+    if not find_row(log, tag, TAG, 1) then
+      return newest
+    end
+    local row = #log - R + 1
+    repeat
+      row = row - R
+      offset, source = unpack('<I6c2', log, row + SEQ)
+    until source == tag
+  end
+  return offset > newest and offset or newest
+end
+
+-- Where the rows end that came before `offset` of this call's source.
+local function end_before(log, offset)
+  for row = #log - R + 1, 1, -R do
+    local other, source = unpack('<I6c2', log, row + SEQ)
+    if source == tag and other < offset then
+      return row + R
+    end
+  end
+  return 1
+end
+
+local function is_late(log, at_ms, begin, stop)
+  for row = begin, stop - 1, R do
+    if unpack('<i8', log, row) > at_ms + lateness then
+      return true
+    end
+  end
+  return false
+end
+
+-- The place of a row that was judged before.
+local function judged(log, row)
+  local found = find_row(log, sub(row, SEQ + 1, SEQ + 8), SEQ, 1)
+  if found then
+    return (found - 1) / R
+  end
+  local at_ms, id, offset = unpack('<i8c8I6', row)
+  local stop = end_before(log, offset)
+  local begin = math.max(1, stop - horizon)
+  found = find_row(log, id, ID, begin)
+  if not (found and found < stop) and is_late(log, at_ms, begin, stop) then
+    return LATE
+  end
+  return DUPLICATE -- or accepted once and forgotten since: it was committed long ago
+end
+
+-- Bytes at the front of `log` that need not be stored; its rows from `old` on are new.
+local settled = {} -- by tag: the user for whom it is
+local function forgettable(log, old, user)
+  if #log <= horizon then
+    return 0
+  end
+  local first = limit[tag] and old or #log + 1
+  local open = sources
+  if sources > 1 then
+    for source in pairs(limit) do
+      if source ~= tag and not find_row(log, source, TAG, 1) then
+        open = open - 1
+      end
+    end
+  end
+  local row = old
+  while open > 0 and row > 1 do
+    row = row - R
+    local offset, source = unpack('<I6c2', log, row + SEQ)
+    local most = limit[source]
+    if most and offset > most then
+      first = row
+    elseif most and settled[source] ~= user then
+      settled[source] = user
+      open = open - 1
+    end
+  end
+  return math.max(0, first - 1 - horizon)
+end
+
+local reply, odd, at = {}, {}, 1
+for user, key in ipairs(KEYS) do
+  local log = call('GET', key) or ''
+  local old = #log + 1
+  if #log % R ~= 0 then
+    return redis.error_reply('WINDOWROW the log of a user is not made of rows of ' .. R .. ' bytes')
+  end
+  local stop = at + unpack('<I4', counts, 4 * user - 3) * R
+  local newest, places = newest_of(log), nil
+
+  while at < stop and unpack('<I6', rows, at + SEQ) <= newest do
+    places = places or {}
+    places[#places + 1] = judged(log, sub(rows, at, at + R - 1))
+    at = at + R
+  end
+
+  local tail = old -- in `log`: accepted rows before it, rows to judge after it
+  if at < stop then
+    log = log .. sub(rows, at, stop - 1)
+    local newest_ms = old > 1 and unpack('<i8', log, old - R)
+    while at < stop do
+      local at_ms, id = unpack('<i8c8', rows, at)
+      local begin = tail > horizon and tail - horizon or 1
+      local place
+      if find_row(log, id, ID, begin) < tail then
+        place = DUPLICATE
+      elseif newest_ms and at_ms < newest_ms and is_late(log, at_ms, begin, tail) then
+        place = LATE
+      end
+      if place then
+        if not places then
+          places = {}
+          for accepted = old, tail - 1, R do
+            places[#places + 1] = (accepted - 1) / R
+          end
+        end
+        places[#places + 1] = place
+        log = sub(log, 1, tail - 1) .. sub(log, tail + R)
+      else
+        if places then
+          places[#places + 1] = (tail - 1) / R
+        end
+        tail, newest_ms = tail + R, at_ms
+      end
+      at = at + R
+    end
+    if tail > old then
+      local gone = forgettable(log, old, user)
+      call('SET', key, gone > 0 and sub(log, gone + 1) or log, 'EX', ttl)
+    end
+  end
+
+  reply[user] = log
+  if places then
+    odd[#odd + 1] = pack('<I4', user - 1)
+    for _, place in ipairs(places) do
+      odd[#odd + 1] = pack('<i4', place)
+    end
+  end
+end
+reply[#KEYS + 1] = table.concat(odd)
+return reply

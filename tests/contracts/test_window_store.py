@@ -1,0 +1,250 @@
+"""What every WindowStore promises, in memory and in Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from redis import Redis
+
+from stream_app.core.ports import WindowStore
+from stream_app.core.record import Source
+from stream_app.core.window import (
+    DUPLICATE,
+    HEAD,
+    LATE,
+    Logs,
+    WindowPolicy,
+    as_of,
+    seq_of,
+    source_tag,
+)
+from stream_app.edges.memory import MemoryWindows
+from stream_app.edges.redis_client import connect
+from stream_app.edges.redis_windows import RedisWindows
+from tests.core.oracle import Act, judge
+from tests.servers import RedisServer
+
+ROW = np.dtype([*HEAD, ("type", "u1"), ("pad", "V15")])
+POLICY = WindowPolicy(size=4, slack=3, span_ms=900, lateness_ms=60)
+EVENTS = Source("events", 0)
+MORE = Source("more-events", 0)
+prefixes = count()
+
+Fresh = Callable[[], WindowStore]  # another store, without users
+
+
+@pytest.fixture(scope="module")
+def client(redis_server: RedisServer) -> Iterator[Redis]:
+    with connect(redis_server.url) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def memory_windows() -> Fresh:
+    return lambda: MemoryWindows(ROW, POLICY)
+
+
+@pytest.fixture(scope="module")
+def redis_windows(client: Redis) -> Iterator[Fresh]:
+    with ThreadPoolExecutor(2) as pool:
+        yield lambda: RedisWindows(
+            client, f"t{next(prefixes)}", ROW, POLICY, executor=pool, chunk_users=2
+        )
+
+
+@pytest.fixture(scope="module", params=["memory", pytest.param("redis", marks=pytest.mark.redis)])
+def fresh(request: pytest.FixtureRequest) -> Fresh:
+    made: Fresh = request.getfixturevalue(f"{request.param}_windows")
+    return made
+
+
+def rows_of(acts: list[Act], source: Source = EVENTS) -> np.ndarray:
+    rows = np.zeros(len(acts), ROW)
+    for at, act in enumerate(acts):
+        rows[at]["at_ms"], rows[at]["id"] = act.at_ms, act.id
+        rows[at]["seq"] = seq_of(source_tag(source.topic), act.offset + 1)
+    return rows
+
+
+def committed(source: Source, offset: int) -> int:
+    """All before `offset` is done."""
+    return seq_of(source_tag(source.topic), offset)
+
+
+def answers(logs: Logs) -> list[int | list[Act]]:
+    """DUPLICATE, LATE or the window of each event."""
+    found: list[int | list[Act]] = [int(p) for p in logs.place]
+    accepted, windows = as_of(logs, POLICY)
+    for position, index, length in zip(accepted, windows.index, windows.length, strict=True):
+        rows = windows.rows[index[len(index) - length :]]
+        found[position] = [
+            Act(int(r["at_ms"]), int(r["id"]), (int(r["seq"]) & (1 << 48) - 1) - 1) for r in rows
+        ]
+    return found
+
+
+History = list[tuple[bytes, Act]]
+
+
+@st.composite
+def histories(draw: st.DrawFn, at_most: int = 60) -> History:
+    """Users interleaved; times mostly rising, ties, small and large steps back, repeated ids."""
+    acts: History = []
+    now = 10_000
+    for offset in range(draw(st.integers(1, at_most))):
+        now += draw(st.sampled_from([0, 0, 7, 30, 200]))
+        at_ms = now - draw(st.sampled_from([0, 0, 0, 0, 20, 61, 120, 1500]))
+        user = draw(st.sampled_from([b"a", b"a", b"a", b"b", b"c"]))
+        repeated = acts and draw(st.integers(0, 9)) == 0
+        act_id = draw(st.sampled_from(acts))[1].id if repeated else 1000 + offset
+        acts.append((user, Act(at_ms, act_id, offset)))
+    return acts
+
+
+async def slide(
+    store: WindowStore, batch: History, done: list[int], source: Source = EVENTS
+) -> list[int | list[Act]]:
+    users = [user for user, _ in batch]
+    return answers(
+        await store.slide(source, users, rows_of([act for _, act in batch], source), done)
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(histories(), st.data())
+async def test_windows_equal_the_naive_ones_however_batches_fall_and_fall_again(
+    fresh: Fresh, history: History, data: st.DataObject
+) -> None:
+    expected: dict[int, int | list[Act]] = {}
+    for name in (b"a", b"b", b"c"):
+        own = [act for user, act in history if user == name]
+        expected.update(zip((act.offset for act in own), judge(own, POLICY), strict=True))
+
+    store = fresh()
+    done = acked = 0
+    while acked < len(history):
+        end = min(len(history), done + data.draw(st.integers(1, 20)))
+        batch = history[done:end]
+        answer = await slide(store, batch, [committed(EVENTS, acked)])
+        assert answer == [expected[act.offset] for _, act in batch]
+        done = end
+        what = data.draw(st.sampled_from(["commit", "commit", "go on", "again", "zombie"]))
+        if what == "commit" or done == len(history):
+            acked = done
+        elif what == "again":
+            done = acked
+        elif what == "zombie":  # it read on from an older commit, and has not heard of ours
+            begin = data.draw(st.integers(0, acked))
+            batch = history[begin : data.draw(st.integers(begin + 1, done))]
+            await slide(store, batch, [committed(EVENTS, begin)])
+
+
+@pytest.mark.redis
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+async def test_redis_answers_as_memory_does_with_two_topics_and_lost_scripts(
+    memory_windows: Fresh, redis_windows: Fresh, client: Redis, data: st.DataObject
+) -> None:
+    histories_of = {EVENTS: data.draw(histories(40)), MORE: data.draw(histories(40))}
+    ahead = dict.fromkeys(histories_of, 0)
+    acked = dict.fromkeys(histories_of, 0)
+    stores = memory_windows(), redis_windows()
+    for _ in range(data.draw(st.integers(1, 12))):
+        source = data.draw(st.sampled_from([EVENTS, MORE]))
+        history = histories_of[source]
+        begin = data.draw(st.integers(acked[source], ahead[source]))
+        batch = history[begin : begin + data.draw(st.integers(0, 12))]
+        sources = data.draw(st.sampled_from([[], [EVENTS], [EVENTS, MORE], [MORE, EVENTS]]))
+        done = [committed(s, acked[s]) for s in sources]
+        if data.draw(st.integers(0, 9)) == 0:
+            client.script_flush()
+        there = await slide(stores[0], batch, done, source)
+        assert await slide(stores[1], batch, done, source) == there
+        ahead[source] = max(ahead[source], begin + len(batch))
+        if data.draw(st.booleans()):
+            acked[source] = data.draw(st.integers(acked[source], ahead[source]))
+
+
+async def test_a_thousand_events_of_one_user_in_one_batch(fresh: Fresh) -> None:
+    late = {n for n in range(1000) if n % 50 == 7}
+    history = [Act(10_000 + 10 * n - 45 * (n in late), n, n) for n in range(1000)]
+    batch = [(b"a", act) for act in history]
+    store = fresh()
+    first = await slide(store, batch, [committed(EVENTS, 0)])
+    assert first == judge(history, POLICY)
+    assert await slide(store, batch[500:], [committed(EVENTS, 0)]) == first[500:]
+    assert await slide(store, batch[990:], [committed(EVENTS, 990)]) == first[990:]
+
+
+async def test_a_thousand_copies_of_one_event_are_one_event(fresh: Fresh) -> None:
+    batch = [(b"a", Act(10_000, 7, n)) for n in range(1000)]
+    assert await slide(fresh(), batch, []) == [[batch[0][1]], *[DUPLICATE] * 999]
+
+
+async def test_windows_do_not_depend_on_the_size_of_batches(fresh: Fresh) -> None:
+    rng = np.random.default_rng(1)
+    history = [
+        (b"user-%d" % rng.integers(20), Act(10_000 + 5 * n - int(rng.choice([0, 0, 0, 30])), n, n))
+        for n in range(300)
+    ]
+    seen = []
+    for size in (7, 64, 300):
+        store = fresh()
+        found: list[int | list[Act]] = []
+        for begin in range(0, len(history), size):
+            done = [committed(EVENTS, max(0, begin - size))]
+            found += await slide(store, history[begin : begin + size], done)
+        seen.append(found)
+    assert seen[0] == seen[1] == seen[2]
+
+
+async def test_why_an_event_was_left_out_is_told_again(fresh: Fresh) -> None:
+    #  t 1000 ......... 1100 | 1039 late (61 before 1100)   the first id again
+    history = [Act(1000, 1, 0), Act(1100, 2, 1), Act(1039, 3, 2), Act(1100, 1, 3), Act(1200, 4, 4)]
+    batch = [(b"a", act) for act in history]
+    store = fresh()
+    first = await slide(store, batch, [])
+    assert first[2:4] == [LATE, DUPLICATE]
+    assert await slide(store, batch[2:], []) == first[2:]
+
+
+async def test_no_events_are_no_error(fresh: Fresh) -> None:
+    logs = await fresh().slide(EVENTS, [], rows_of([]), [])
+    accepted, windows = as_of(logs, POLICY)
+    assert len(accepted) == len(windows) == 0
+
+
+async def test_partitions_keep_users_apart_and_user_names_may_be_any_bytes(
+    redis_windows: Fresh, client: Redis
+) -> None:
+    store = redis_windows()
+    strange = [b"", b"\x00\xff{}", "Käufer 1".encode(), b"a b\r\n"]
+    batch = [(user, Act(1000, n, n)) for n, user in enumerate(strange)]
+    for partition in (0, 1):
+        source = Source("events", partition)
+        assert await slide(store, batch, [], source) == [[act] for _, act in batch]
+
+
+async def test_every_key_expires(client: Redis) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        store = RedisWindows(client, "expiring", ROW, POLICY, executor=pool)
+        for n in range(3):
+            await slide(store, [(b"%d" % user, Act(n, n, n)) for user in range(n + 1)], [])
+    keys = list(client.scan_iter("expiring:*"))
+    assert sorted(keys) == [b"expiring:{0}:w:%d" % user for user in range(3)]
+    assert all(3590 < client.ttl(key) <= 3601 for key in keys)
+
+
+async def test_redis_keeps_only_what_may_be_needed(client: Redis) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        store = RedisWindows(client, "lean", ROW, POLICY, executor=pool)
+        for n in range(30):
+            await slide(store, [(b"a", Act(n, n, n))], [committed(EVENTS, n)])
+    # The horizon of a coming event, and of the one that is not committed yet.
+    assert client.strlen("lean:{0}:w:a") == (POLICY.horizon + 1) * ROW.itemsize
