@@ -51,7 +51,7 @@ class Partition:
         meter: Meter,
         failed: Callable[[BaseException], None],
     ) -> None:
-        """`committed` gives the partition's committed seqs; `failed` hears what ends the worker."""
+        """`committed`: its committed seqs; `failed` hears what ends the worker."""
         self._source = source
         self._pipeline = pipeline
         self._committed = committed

@@ -66,3 +66,4 @@ class Ledger:
         """The partition was taken away, or is read again from its commit."""
         for delivery in self._open:
             delivery.stale = True
+        self._open.clear()

@@ -171,7 +171,7 @@ class Composer:
             time=rfc3339(event.at_ms),
             data=data,
         )
-        return Message(event.user_id.encode(), msgspec.json.encode(envelope), timestamp, ())
+        return Message(event.user_id.encode(), msgspec.json.encode(envelope), timestamp, [])
 
 
 _NORMAL, _ANOMALOUS, _POISON = range(3)

@@ -33,13 +33,16 @@ class Output(StrEnum):
     USER_RISK = "user-risk"
 
 
+Headers = list[tuple[str, bytes]]  # a list: aiokafka's builder takes nothing else
+
+
 class Message(NamedTuple):
     """One message to publish. A plain tuple: tens of thousands a second are made."""
 
     key: bytes | None
     value: bytes | None
     timestamp: int  # epoch ms
-    headers: Sequence[tuple[str, bytes]]
+    headers: Headers
 
 
 class Seen(Struct, frozen=True):
@@ -95,37 +98,35 @@ class Stamp:
     def __init__(self, task_names: Sequence[str], version: str) -> None:
         self._headers = [
             [
-                (
+                [
                     ("shopsentry-score", b"%.3f" % (milli / 1000)),
                     ("shopsentry-task", task.encode()),
                     ("shopsentry-model", version.encode()),
-                )
+                ]
                 for milli in range(1001)
             ]
             for task in task_names
         ]
 
-    def headers(self, tasks: Ints, scores: Scores) -> list[Sequence[tuple[str, bytes]]]:
-        """One tuple of headers a window; a score that is not a number counts as 0."""
+    def headers(self, tasks: Ints, scores: Scores) -> list[Headers]:
+        """One list of headers a window; a score that is not a number counts as 0."""
         milli = np.nan_to_num(np.round(scores.calibrated * 1000)).astype(np.int64)
         table = self._headers
         return [table[task][m] for task, m in zip(tasks.tolist(), milli.tolist(), strict=True)]
 
 
-def passed_on(
-    record: Record, stamp: Sequence[tuple[str, bytes]], reasons: Sequence[Reason] = ()
-) -> Message:
+def passed_on(record: Record, stamp: Headers, reasons: Sequence[Reason] = ()) -> Message:
     """The record byte for byte, with our headers after its own."""
     if reasons:
-        stamp = (*stamp, ("shopsentry-reasons", msgspec.json.encode(reasons)))
-    headers = (*record.headers, *stamp) if record.headers else stamp
+        stamp = [*stamp, ("shopsentry-reasons", msgspec.json.encode(reasons))]
+    headers = [*record.headers, *stamp] if record.headers else stamp
     return Message(record.key, record.value, record.timestamp, headers)
 
 
 def dead_letter(rejected: Rejected) -> Message:
     """The record byte for byte, with where it came from and why it went no further."""
     record = rejected.record
-    headers = (
+    headers = [
         *record.headers,
         ("kafka_dlt-original-topic", record.topic.encode()),
         ("kafka_dlt-original-partition", b"%d" % record.partition),
@@ -133,5 +134,5 @@ def dead_letter(rejected: Rejected) -> Message:
         ("kafka_dlt-original-timestamp", b"%d" % record.timestamp),
         ("reason", rejected.reason.encode()),
         ("detail", rejected.detail.encode(errors="replace")),
-    )
+    ]
     return Message(record.key, record.value, record.timestamp, headers)

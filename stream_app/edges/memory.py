@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from stream_app.core.alerting import AlertPolicy, Anomaly, Verdict, Watch, step
+from stream_app.core.decision import Thresholds
+from stream_app.core.errors import StoreUnavailable
+from stream_app.core.event import Tasks
 from stream_app.core.logbook import LogBook
-from stream_app.core.outcome import Message, Output
-from stream_app.core.record import Source
-from stream_app.core.window import Logs, Rows, WindowPolicy
+from stream_app.core.outcome import Message, Outcome, Output
+from stream_app.core.record import Record, Source
+from stream_app.core.score import Floats, Reason, Scores
+from stream_app.core.window import Ints, Logs, Rows, WindowPolicy, Windows
 
 
 class MemoryWindows:
@@ -54,3 +59,45 @@ class MemoryOutbox:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         done.set_result(None)
         return done
+
+
+class FixedScorer:
+    """A `Scorer` that follows a rule instead of a model, and costs nothing."""
+
+    version = "fixed"
+
+    def __init__(
+        self, tasks: Tasks, thresholds: Thresholds, rule: Callable[[Windows, Ints], Floats]
+    ) -> None:
+        """`rule`: windows and their tasks -> calibrated scores."""
+        self.tasks = tasks
+        self.thresholds = thresholds
+        self._rule = rule
+
+    async def score(self, windows: Windows, tasks: Ints) -> Scores:
+        return Scores(self._rule(windows, tasks), np.zeros(len(windows), np.float32))
+
+    async def explain(self, windows: Windows, tasks: Ints) -> list[tuple[Reason, ...]]:
+        return [(Reason("rule", 0, "broken", "kept", 1.0),)] * len(windows)
+
+
+class MemoryMeter:
+    """A `Meter` that adds up."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.dead: Counter[str] = Counter()
+        self.records = 0
+        self.groups: list[int] = []
+        self.waits: list[StoreUnavailable] = []
+
+    def group(
+        self, source: Source, records: Sequence[Record], outcome: Outcome, took_s: float
+    ) -> None:
+        self.counts.update(outcome.counts)
+        self.dead.update(outcome.dead)
+        self.records += len(records)
+        self.groups.append(len(records))
+
+    def waiting(self, source: Source, error: StoreUnavailable) -> None:
+        self.waits.append(error)

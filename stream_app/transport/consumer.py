@@ -38,10 +38,19 @@ class BatchConsumer(driver.Consumer):
     def _new_consumer_thread(self) -> FetchThread:
         return FetchThread(self, loop=self.loop, beacon=self.beacon)
 
+    def assigned(self) -> list[Source]:
+        """The partitions that we read."""
+        return [Source(tp.topic, tp.partition) for tp in self.ledgers]
+
     def committed(self, source: Source) -> int:
-        """The offset of `source` up to which everything is committed."""
+        """The offset of `source` before which everything is committed."""
         ledger = self.ledgers.get(TP(source.topic, source.partition))
         return ledger.committed if ledger else 0
+
+    def behind(self, source: Source) -> int:
+        """Records of `source` that are not committed; counts the gaps that transactions leave."""
+        tp = TP(source.topic, source.partition)
+        return max(0, (self.highwater(tp) or 0) - self.committed(source))
 
     # -- delivery
 
@@ -148,8 +157,10 @@ class BatchConsumer(driver.Consumer):
             ledger.drain()
         deadline = time.monotonic() + DRAIN_S
         while not all(ledger.settled() for ledger in self.ledgers.values()):
-            if time.monotonic() > deadline:
-                self.log.warning("gave up waiting for acks; what is open will be delivered again")
+            if self.app.crashed or time.monotonic() > deadline:
+                self.log.warning("not waiting for all acks; what is open will be delivered again")
+                for ledger in self.ledgers.values():
+                    ledger.forget()
                 return
             # Another commit may be in flight, and this one then does nothing: so look again.
             if not await self.commit():

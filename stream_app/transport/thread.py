@@ -32,7 +32,6 @@ class FetchThread(driver.AIOKafkaConsumerThread):
             client_id=conf.broker_client_id,
             group_id=conf.id,
             group_instance_id=conf.consumer_group_instance_id,
-            bootstrap_servers=driver.server_list(transport.url, transport.default_port),
             partition_assignment_strategy=[RangePartitionAssignor],
             enable_auto_commit=False,
             auto_offset_reset=conf.consumer_auto_offset_reset,
@@ -46,7 +45,7 @@ class FetchThread(driver.AIOKafkaConsumerThread):
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
             check_crcs=conf.broker_check_crcs,
             isolation_level="read_committed",
-            **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
+            **transport.connection,
         )
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
