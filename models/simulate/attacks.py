@@ -43,8 +43,9 @@ class Part(Struct):
 class Raid:
     """One campaign in the making: what all families draw from."""
 
-    def __init__(self, world: World, difficulty: Difficulty, place: str) -> None:
+    def __init__(self, world: World, difficulty: Difficulty, place: str, start_ms: float) -> None:
         self.world, self.dice, self.place = world, world.dice, place
+        self.start_ms = start_ms
         self.level = DIFFICULTIES.index(difficulty)
         dice = self.dice
         self.size = dice.log_between(0.25, 1.0)
@@ -208,9 +209,9 @@ def ride_along(raid: Raid) -> list[Part]:
 
 def replay(raid: Raid) -> list[Part]:
     """Repeats what an honest person did, with jitter and some of it left out."""
-    acts = raid.world.recording()
+    acts = raid.world.recording(raid.start_ms)
     for _ in range(raid.dice.whole(0, 3)):
-        other = raid.world.recording()
+        other = raid.world.recording(raid.start_ms)
         acts = max(acts, other, key=len)
     acts = acts[: raid.dice.whole(15, 60)]
     spread = (0.0, 0.15, 0.5)[raid.level]
@@ -295,7 +296,7 @@ def campaign(
     the rhythm of an account stays. Accounts beyond `max_events` are left out, all but the first.
     """
     dice = world.dice
-    raid = Raid(world, difficulty, place)
+    raid = Raid(world, difficulty, place, start_ms)
     spread_ms = dice.between(*SPREAD_H[difficulty]) * HOUR_MS * pace
     scripts: list[Script] = []
     events = 0

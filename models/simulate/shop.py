@@ -36,7 +36,7 @@ from models.simulate.world import (
 DAY_MS: Final = 24 * HOUR_MS
 _WEEK_MS: Final = 7 * DAY_MS
 _WARM_MS: Final = 30 * 60_000  # sessions that are under way when the feed begins
-_WARM_EVENTS: Final = 60_000  # at most
+_WARM_EVENTS: Final = 120_000  # at most
 _OPENING: Final = ("click_fraud", "scraping", "cart_hoarding", "ride_along")
 
 

@@ -150,7 +150,8 @@ class Site:
                 break
         return person
 
-    def recording(self) -> list[Timed]:
+    def recording(self, before_ms: float) -> list[Timed]:
+        # The newest begin about now; what is copied of them comes some time later.
         if not self._recordings:
             return self._shopper.session(self.population.newcomer())
         return self._dice.pick(self._recordings)

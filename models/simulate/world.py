@@ -123,8 +123,8 @@ class World(Protocol):
         """Somebody with a history, drawn by activity."""
         ...
 
-    def recording(self) -> list[Timed]:
-        """What an honest person did in a past session, at least a few acts."""
+    def recording(self, before_ms: float) -> list[Timed]:
+        """What an honest person did in a session before that time, at least a few acts."""
         ...
 
     def bustle(self, at_ms: float) -> float:
