@@ -58,7 +58,9 @@ class SchemaEncoder:
         count, number_of = len(events), self._types
         rows = np.zeros(count, self._row)
         rows["at_ms"] = np.fromiter([e.at_ms for e in events], np.int64, count)
-        rows["id"] = np.fromiter([hash_of((e.event_id or "").encode()) for e in events], np.uint64, count)
+        rows["id"] = np.fromiter(
+            [hash_of((e.event_id or "").encode()) for e in events], np.uint64, count
+        )
         rows["type"] = np.fromiter([number_of[e.type] for e in events], np.uint8, count)
         for name, column in self._columns:
             rows[name] = column(events)

@@ -20,7 +20,12 @@ from stream_app.core.window import HEAD
 
 Kind = Literal["category", "amount", "ordinal"]
 
-TEXTS: Final = ("item_id", "category_id", "session_id", "query")  # an event's own, by what they hold
+TEXTS: Final = (
+    "item_id",
+    "category_id",
+    "session_id",
+    "query",
+)  # an event's own, by what they hold
 NUMBERS: Final = ("price", "position", "quantity")
 ATTRIBUTES: Final = "attributes."
 MISSING_ORDINAL: Final = 255
@@ -77,7 +82,9 @@ class Schema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """`window.HEAD`, the fields, the type's number, and bytes to fill up to a multiple of 8."""
         columns: list[tuple[str, str]] = [*HEAD]
         for f in self.fields:
-            columns.append((f.name, {"amount": "<f2", "ordinal": "u1"}.get(f.kind, f"<u{f.bits // 8}")))
+            columns.append(
+                (f.name, {"amount": "<f2", "ordinal": "u1"}.get(f.kind, f"<u{f.bits // 8}"))
+            )
         columns.append(("type", "u1"))
         spare = -np.dtype(columns).itemsize % 8
         return np.dtype([*columns, ("spare", f"V{spare}")] if spare else columns)
@@ -142,7 +149,9 @@ def _complaints(schema: Schema) -> list[str]:
             found.append(f"field {f.name!r} needs another name")
         elif f.source not in own and not f.source.startswith(ATTRIBUTES):
             allowed = ", ".join(own)
-            found.append(f"field {f.name!r} has the source {f.source!r}, not {allowed} or attributes.*")
+            found.append(
+                f"field {f.name!r} has the source {f.source!r}, not {allowed} or attributes.*"
+            )
         elif f.by is not None and f.by not in categories:
             found.append(f"field {f.name!r} is set against {f.by!r}, which is no category")
     return found

@@ -1,0 +1,99 @@
+"""Raw scores of a task -> the probability of an anomaly. Fitted on held-out users only (Platt).
+
+A task with few anomalies among them shares the calibration of all tasks together. The share of
+anomalies that the fit saw is kept: a probability is only as good as that share is right for the shop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from stream_app.core.score import Floats
+
+ENOUGH: Final = 30  # anomalies, and as many normal events
+_STEEPEST: Final = 10.0
+
+Array = NDArray[np.floating[Any]]
+
+
+class Line(Struct, frozen=True):
+    """Calibrated logit = slope * raw + offset."""
+
+    slope: float
+    offset: float
+    anomalies: int  # that it was fitted on
+    events: int
+
+
+class Calibration(Struct, frozen=True, forbid_unknown_fields=True):
+    """By task index."""
+
+    lines: tuple[Line, ...]
+    thresholds: tuple[float, ...]
+
+    def apply(self, raw: Array, tasks: Sequence[int] | NDArray[np.integer[Any]]) -> Floats:
+        """Calibrated scores; NaN stays NaN."""
+        task = np.asarray(tasks, np.int64)
+        slope = np.array([line.slope for line in self.lines])[task]
+        offset = np.array([line.offset for line in self.lines])[task]
+        logit = np.clip(slope * raw + offset, -50, 50)
+        return (1 / (1 + np.exp(-logit))).astype(np.float32)
+
+
+def fit(
+    raw: Array, anomalous: NDArray[np.bool_], tasks: NDArray[np.integer[Any]], task_count: int
+) -> Calibration:
+    """Events of held-out users in their natural share of anomalies."""
+    together = _platt(raw, anomalous)
+    lines = []
+    for task in range(task_count):
+        own = tasks == task
+        anomalies = int(anomalous[own].sum())
+        enough = min(anomalies, int(own.sum()) - anomalies) >= ENOUGH
+        lines.append(_platt(raw[own], anomalous[own]) if enough else together)
+    return Calibration(tuple(lines), (0.5,) * task_count)
+
+
+def _platt(raw: Array, anomalous: NDArray[np.bool_]) -> Line:
+    """Logistic regression on one number: damped Newton, smoothed targets, a bounded slope."""
+    events, anomalies = len(raw), int(anomalous.sum())
+    x = np.asarray(raw, np.float64)
+    target = np.where(anomalous, (anomalies + 1) / (anomalies + 2), 1 / (events - anomalies + 2))
+    rate = float(target.mean()) if events else 0.5
+    slope, offset = 1.0, float(np.log(rate / (1 - rate)) - (x.mean() if events else 0))
+    if min(anomalies, events - anomalies) == 0:
+        return Line(0.0, float(np.log(rate / (1 - rate))), anomalies, events)
+
+    def loss(a: float, b: float) -> float:
+        z = a * x + b
+        return float((np.logaddexp(0, z) - target * z).sum() + 0.01 * (a - 1) ** 2)
+
+    now = loss(slope, offset)
+    for _ in range(100):
+        p = 1 / (1 + np.exp(-np.clip(slope * x + offset, -50, 50)))
+        weight, error = p * (1 - p), p - target
+        gradient = np.array([(error * x).sum() + 0.02 * (slope - 1), error.sum()])
+        cross = (weight * x).sum()
+        hessian = np.array(
+            [[(weight * x * x).sum() + 0.02, cross], [cross, weight.sum()]]
+        ) + 1e-6 * np.eye(2)
+        step = np.linalg.solve(hessian, gradient)
+        size = 1.0
+        while size > 1e-4:
+            a = float(np.clip(slope - size * step[0], 1e-3, _STEEPEST))
+            b = float(offset - size * step[1])
+            then = loss(a, b)
+            if then <= now:
+                break
+            size /= 2
+        else:
+            break
+        better, (slope, offset, now) = now - then, (a, b, then)
+        if better < 1e-9:
+            break
+    return Line(slope, offset, anomalies, events)

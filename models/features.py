@@ -1,0 +1,189 @@
+"""Rows of a window -> the numbers of each event as of itself: the first half of the network's first layer.
+
+Training, offline scoring and the stream all derive them here, so they cannot disagree. Each number of an
+event uses the events before it in the window and itself, never a later one; windows are left-aligned, and
+what stands right of a window's end is filling that nothing reads.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
+import torch
+from msgspec import Struct
+from torch import Tensor
+
+from models.schema import MISSING_ORDINAL, Schema
+from stream_app.core.window import Rows
+
+SPANS: Final = ((10, "10 s"), (60, "1 min"), (600, "10 min"), (3600, "1 h"))
+_HOUR_S: Final = 3600
+_ALIKE: Final = 0.05  # gaps whose logarithms differ by less are the same gap
+_RECENT: Final = 8  # events of the short memory
+
+Form = Literal["duration", "count", "share", "amount", "ratio", "ordinal", "clock"]
+
+
+class Number(Struct, frozen=True):
+    """One number that every event has, or lacks."""
+
+    name: str
+    cell: str  # what a person would call it; several numbers may tell of one thing
+    form: Form  # how to read its value aloud
+    own: bool = False  # of the event alone (or its gap): not a count over the window
+
+
+class Columns(NamedTuple):
+    """Rows as tensors: of shape (rows,) when made, (windows, events) when gathered."""
+
+    at_ms: Tensor  # int64
+    type: Tensor  # int64, the type's number
+    hashes: Tensor  # (..., categories) int32, 0 = missing
+    values: Tensor  # (..., amounts and ordinals) float32, NaN = missing
+
+    def gather(self, index: Tensor) -> Columns:
+        return Columns(*(column[index] for column in self))
+
+    def to(self, device: torch.device) -> Columns:
+        return Columns(*(column.to(device, non_blocking=True) for column in self))
+
+
+def columns(schema: Schema, rows: Rows) -> Columns:
+    """Each row once, whatever windows it stands in."""
+    hashes = [rows[f.name].astype(np.uint32).view(np.int32) for f in schema.of_kind("category")]
+    values = [_values(rows[f.name]) for f in schema.of_kind("amount", "ordinal")]
+    return Columns(
+        torch.from_numpy(rows["at_ms"].astype(np.int64)),
+        torch.from_numpy(rows["type"].astype(np.int64)),
+        torch.from_numpy(_beside(hashes, len(rows), np.int32)),
+        torch.from_numpy(_beside(values, len(rows), np.float32)),
+    )
+
+
+def numbers(schema: Schema) -> tuple[Number, ...]:
+    """What `describe` computes, in its order."""
+    found = [
+        Number("gap", "time since the previous event", "duration", own=True),
+        Number("gap before", "time between the two events before", "duration"),
+        Number("gap change", "rhythm of the gaps", "ratio"),
+        Number("gap spread", "rhythm of the gaps", "ratio"),
+        Number("recent gap spread", "rhythm of the last gaps", "ratio"),
+        Number("equal gaps", "equal gaps", "count"),
+        Number("window age", "time since the window began", "duration"),
+        Number("events before", "events in the window", "count"),
+    ]
+    found += [Number(f"events in {text}", f"events in {text}", "count") for _, text in SPANS]
+    found += [Number(n, "time of day", "clock", own=True) for n in ("day sin", "day cos")]
+    found += [Number(n, "time of week", "clock", own=True) for n in ("week sin", "week cos")]
+    for at, f in enumerate(schema.of_kind("category")):
+        found.append(Number(f"{f.name} seen", f.title, "count"))
+        found.append(Number(f"{f.name} age", f"time since the same {f.title}", "duration"))
+        found.append(Number(f"{f.name} variety", f"different values of {f.title}", "share"))
+        if at == 0:
+            found.append(
+                Number(f"{f.name} pairs", f"repeated steps from {f.title} to next", "count")
+            )
+    found += [Number(f"share of {name}", f"share of {name}", "share") for name in schema.type_names]
+    for f in schema.of_kind("amount", "ordinal"):
+        form: Form = "amount" if f.kind == "amount" else "ordinal"
+        found.append(Number(f.name, f.title, form, own=True))
+        if f.kind == "amount":
+            found.append(Number(f"{f.name} relative", f"{f.title} against the window's", "ratio"))
+            if f.by is not None:
+                by = f"{f.title} against its {f.by}'s"
+                found.append(Number(f"{f.name} by {f.by}", by, "ratio"))
+    return tuple(found)
+
+
+@torch.no_grad()
+def describe(schema: Schema, window: Columns) -> Tensor:
+    """(windows, events, numbers) float32, NaN where there is none."""
+    count, length = window.type.shape
+    device = window.type.device
+    place = torch.arange(length, device=device)
+    before = place[:, None] > place[None, :]
+    rel_ms = window.at_ms - window.at_ms[:, :1]
+    nan = torch.full((count, 1), math.nan, device=device)
+
+    gap = torch.cat([nan, torch.log1p(rel_ms.diff(dim=1).clamp(min=0) / 1000)], 1)
+    gap_before = torch.cat([nan, gap[:, :-1]], 1)
+    alike = ((gap[:, :, None] - gap[:, None, :]).abs() < _ALIKE) & before
+    found = [gap, gap_before, (gap - gap_before).abs(), *_spreads(gap, place), _count(alike)]
+    found += [_log_s(rel_ms), place.expand(count, length)]
+    for span_s, _ in SPANS:
+        oldest = torch.searchsorted(rel_ms, rel_ms - span_s * 1000)
+        found.append(place - oldest)
+    for period_s in (24 * _HOUR_S, 7 * 24 * _HOUR_S):
+        angle = (window.at_ms // 1000 % period_s).float() * (2 * math.pi / period_s)
+        found += [angle.sin(), angle.cos()]
+
+    same_by: dict[str, Tensor] = {}
+    for at, f in enumerate(schema.of_kind("category")):
+        hashed = window.hashes[:, :, at]
+        present = hashed != 0
+        same = (hashed[:, :, None] == hashed[:, None, :]) & before & present[:, :, None]
+        same_by[f.name] = same
+        seen = _count(same)
+        last = (same * (place + 1)).amax(2)  # 1-based; 0 if never
+        age = _log_s(rel_ms - rel_ms.gather(1, (last - 1).clamp(min=0)))
+        known = present.cumsum(1)
+        found.append(seen.where(present, nan))
+        found.append(age.where(last > 0, nan))
+        found.append((present & (seen == 0)).cumsum(1) / known.where(known > 0, nan))
+        if at == 0:
+            steps = torch.zeros(count, length, device=device)
+            steps[:, 1:] = _count(same[:, 1:, 1:] & same[:, :-1, :-1])
+            found.append(steps)
+    for number in range(1, len(schema.types) + 1):
+        found.append((window.type == number).cumsum(1) / (place + 1))
+    for at, f in enumerate(schema.of_kind("amount", "ordinal")):
+        value = window.values[:, :, at]
+        found.append(value)
+        if f.kind == "amount":
+            found.append(value - _mean_of(before.expand(count, -1, -1), value))
+            if f.by is not None:
+                found.append(value - _mean_of(same_by[f.by], value))
+    return torch.stack([x.float() for x in found], 2)
+
+
+def _spreads(gap: Tensor, place: Tensor) -> list[Tensor]:
+    """Standard deviation of the log gaps so far, and of the last few."""
+    gaps = gap.nan_to_num(0).double()
+    sums = torch.stack([gaps, gaps * gaps]).cumsum(2)
+    found = []
+    for memory in (len(place), _RECENT):
+        earlier = torch.nn.functional.pad(sums, (memory, 0))[:, :, : len(place)]
+        n = place.clamp(max=memory)
+        mean, square = (sums - earlier) / n.clamp(min=1)
+        spread = (square - mean * mean).clamp(min=0).sqrt().float()
+        found.append(spread.where(n >= 2, math.nan))
+    return found
+
+
+def _mean_of(which: Tensor, value: Tensor) -> Tensor:
+    """Mean of the values (windows, events) over `which` (windows, events, events); NaN if of none."""
+    present = ~value.isnan()
+    pair = torch.stack([value.nan_to_num(0, 0, 0), present.float()], 2)
+    total, count = torch.matmul(which.float(), pair).unbind(2)
+    return total / count.where(count > 0, math.nan)
+
+
+def _count(which: Tensor) -> Tensor:
+    return which.sum(2, dtype=torch.float32)
+
+
+def _log_s(duration_ms: Tensor) -> Tensor:
+    return torch.log1p(duration_ms.clamp(min=0) / 1000)
+
+
+def _values(column: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    values = column.astype(np.float32)
+    if column.dtype == np.uint8:
+        values[column == MISSING_ORDINAL] = np.nan
+    return values
+
+
+def _beside(parts: list[np.ndarray[Any, Any]], count: int, kind: type) -> np.ndarray[Any, Any]:
+    return np.stack(parts, 1) if parts else np.zeros((count, 0), kind)
