@@ -6,6 +6,7 @@ nothing of labels: what is in the file is taken for honest.
 
 from __future__ import annotations
 
+import itertools
 import math
 from bisect import bisect_left
 from collections import Counter, defaultdict
@@ -130,7 +131,7 @@ class Recorded:
         gaps: list[float] = []
         for places in self._of_user.values():
             run = places[:1]
-            for before, place in zip(places, places[1:], strict=False):
+            for before, place in itertools.pairwise(places):
                 gap = float(self.times_ms[place] - self.times_ms[before])
                 if not 0 <= gap <= SESSION_BREAK_MS:
                     if len(run) >= 3:
