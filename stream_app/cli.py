@@ -1,0 +1,94 @@
+"""The `shopsentry` command: which commands there are, and what an error looks like.
+
+A command is one line in `COMMANDS`: its name, where its function (or a `typer.Typer` with commands
+of its own) is, and its line in `--help`. It is imported when it runs, and only then.
+
+Exit codes: 0 fine, 1 found trouble, 2 wrong use or settings, 130 ended by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, NoReturn
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from stream_app.commands import Invocation, invocation
+from stream_app.core.errors import Misconfigured, ShopsentryError
+
+
+class Command(NamedTuple):
+    place: str  # module:name of a function, or of a typer.Typer
+    line: str  # in `shopsentry --help`
+
+
+COMMANDS = {
+    "produce": Command("stream_app.commands.produce:produce", "Send a file's events to Kafka."),
+    "alerts": Command("stream_app.commands.alerts:alerts", "Follow the alerts."),
+    "replay": Command("stream_app.commands.replay:replay", "Send old records again."),
+    "doctor": Command("stream_app.commands.doctor:doctor", "Check that everything is in place."),
+    "config": Command("stream_app.commands.config:config", "Show the settings in force."),
+}
+
+
+def load(name: str) -> Any:
+    """The command, imported, as typer's group runs it."""
+    module, _, attribute = COMMANDS[name].place.partition(":")
+    found = getattr(importlib.import_module(module), attribute)
+    if not isinstance(found, typer.Typer):
+        app = typer.Typer(add_completion=False)
+        app.command(name)(found)
+        found = app
+    made = typer.main.get_command(found)
+    made.name = name
+    return made
+
+
+class Registry(TyperGroup):
+    """Knows the commands by their lines; imports the one that runs."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.commands = {name: TyperCommand(name, help=c.line) for name, c in COMMANDS.items()}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, known, rest = super().resolve_command(ctx, args)
+        return name, load(name) if name else known, rest
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ShopsentryError as error:
+            if invocation(ctx).debug:
+                raise
+            _end(str(error), 2 if isinstance(error, Misconfigured) else 1)
+        except KeyboardInterrupt:
+            _end("stopped", 130)
+
+
+app = typer.Typer(cls=Registry, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def shopsentry(
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="TOML file with settings; else the one that SHOPSENTRY_CONFIG names."),
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
+) -> None:
+    """Watches shop behaviour in a stream and tells, event by event, what is unusual."""
+    context.obj = Invocation(config, debug)
+
+
+def main() -> None:
+    app(prog_name="shopsentry")
+
+
+def _end(text: str, code: int) -> NoReturn:
+    print(f"shopsentry: {text}", file=sys.stderr)
+    raise typer.Exit(code)

@@ -1,0 +1,94 @@
+"""`shopsentry score`: a file of events, scored as the stream would."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO
+
+import typer
+
+from stream_app.commands import settings_of
+from stream_app.core.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from stream_app.offline import OfflineScorer, Totals
+
+
+def score(
+    context: typer.Context,
+    source: Annotated[
+        Path, typer.Option("--in", help="Events, one JSON object a line, in arrival order.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Where scores go, one JSON object a line; - for stdout.")
+    ],
+    model: Annotated[
+        Path | None, typer.Option(help="Folder of the model bundle; else as in the settings.")
+    ] = None,
+    history: Annotated[
+        list[Path] | None,
+        typer.Option(help="Earlier events that fill the windows unscored; may be repeated."),
+    ] = None,
+) -> None:
+    """Score a file offline with the stream's own functions."""
+    from stream_app.wiring import offline_scorer
+
+    settings = settings_of(context)
+    if model is not None:
+        bundle = settings.scorer.model_copy(update={"bundle": model})
+        settings = settings.model_copy(update={"scorer": bundle})
+    for path in (source, *(history or [])):
+        if not path.is_file():
+            raise Misconfigured(f"{path} is no file; --in and --history take files of JSON lines")
+    scorer = offline_scorer(settings)
+    with _opened(out) as written:
+        asyncio.run(_score(scorer, source, history or [], written))
+    _tell(scorer.totals)
+
+
+async def _score(
+    scorer: OfflineScorer, source: Path, history: list[Path], written: BinaryIO
+) -> None:
+    import msgspec
+    from rich.console import Console
+    from rich.progress import Progress
+
+    encode = msgspec.json.Encoder().encode
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        for path in history:
+            task = progress.add_task(f"reading {path.name}", total=path.stat().st_size)
+            with path.open("rb") as lines:
+                async for _ in scorer.remember(_told(lines)):
+                    progress.update(task, completed=lines.tell())
+        task = progress.add_task(f"scoring {source.name}", total=source.stat().st_size)
+        with source.open("rb") as lines:
+            async for group in scorer.score(_told(lines)):
+                written.writelines(encode(judged) + b"\n" for judged in group)
+                progress.update(task, completed=lines.tell())
+
+
+def _told(lines: BinaryIO) -> Iterator[bytes]:
+    """Lines by `readline`, so that `tell` keeps working for the progress bar."""
+    return iter(lines.readline, b"")
+
+
+@contextmanager
+def _opened(out: Path) -> Iterator[BinaryIO]:
+    if str(out) == "-":
+        yield sys.stdout.buffer
+        return
+    try:
+        with out.open("wb") as written:
+            yield written
+    except OSError as error:
+        raise Misconfigured(f"{out} cannot be written: {error.strerror}") from error
+
+
+def _tell(totals: Totals) -> None:
+    counts = ", ".join(f"{count} {kind}" for kind, count in totals.outcomes.items())
+    reasons = ", ".join(f"{count} {reason}" for reason, count in totals.dead.most_common())
+    print(f"{counts}; {totals.alerts} alerts{f' ({reasons})' if reasons else ''}", file=sys.stderr)

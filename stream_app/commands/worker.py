@@ -1,0 +1,42 @@
+"""`shopsentry worker`: takes the input topics to the output topics until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import logging.config
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stream_app.commands import invocation, settings_of
+
+
+def worker(
+    context: typer.Context,
+    model: Annotated[
+        Path | None, typer.Option(help="Folder of the model bundle; else as in the settings.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Web port for /health and /metrics.", min=0, max=65535)
+    ] = None,
+) -> None:
+    """Score what arrives. Ctrl-C or SIGTERM: finish what is begun, commit, end."""
+    from stream_app.edges.log import logging_config
+    from stream_app.runner import Runner
+    from stream_app.wiring import prepared_worker
+
+    settings, debug = settings_of(context), invocation(context).debug
+    if model is not None:
+        scorer = settings.scorer.model_copy(update={"bundle": model})
+        settings = settings.model_copy(update={"scorer": scorer})
+    if port is not None:
+        web = settings.web.model_copy(update={"port": port})
+        settings = settings.model_copy(update={"web": web})
+    logging_of = logging_config(settings.log.level, settings.log.as_json, debug)
+    logging.config.dictConfig(logging_of)
+    prepared = prepared_worker(settings)
+    log = logging.getLogger("shopsentry.worker")
+    log.info("starting: %s", prepared.summary)
+    Runner(prepared.app, logging_of, settings.log.level).run()
+    log.info("stopped: everything begun is published and committed")
