@@ -26,8 +26,13 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "demo": Command("stream_app.commands.demo:demo", "Watch a simulated shop, all in one go."),
+    "worker": Command("stream_app.commands.worker:worker", "Score what arrives, until stopped."),
     "produce": Command("stream_app.commands.produce:produce", "Send a file's events to Kafka."),
     "alerts": Command("stream_app.commands.alerts:alerts", "Follow the alerts."),
+    "score": Command("stream_app.commands.score:score", "Score a file offline."),
+    "simulate": Command("stream_app.commands.simulate:simulate", "Write a shop's events to files."),
+    "train": Command("stream_app.commands.train:train", "Train a model on a shop's events."),
     "replay": Command("stream_app.commands.replay:replay", "Send old records again."),
     "doctor": Command("stream_app.commands.doctor:doctor", "Check that everything is in place."),
     "config": Command("stream_app.commands.config:config", "Show the settings in force."),

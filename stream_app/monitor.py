@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, Protocol
 
+from stream_app.core.ports import Scorer
 from stream_app.core.record import RecordBatch, Source
 from stream_app.core.window import seq_of, source_tag
 from stream_app.edges.metrics import PrometheusMeter
@@ -36,13 +37,12 @@ class Monitor:
         pipeline: Pipeline,
         flow: FlowPolicy,
         meter: PrometheusMeter,
-        model: str,
-        device: str,
+        scorer: Scorer,
     ) -> None:
         self._pipeline = pipeline
         self._flow = flow
         self._meter = meter
-        self._model, self._device = model, device
+        self._scorer = scorer
         self._partitions: dict[Source, Partition] = {}
         self._offsets: Callable[[], Offsets | None] = lambda: None
         self._crash: Callable[[BaseException], Awaitable[None]] | None = None
@@ -86,8 +86,8 @@ class Monitor:
             why=why,
             partitions=len(sources),
             lag_records=behind,
-            model=self._model,
-            device=self._device,
+            model=self._scorer.version,
+            device=self._scorer.device,
         )
 
     def metrics(self) -> bytes:

@@ -40,7 +40,7 @@ class FlowPolicy(Struct, frozen=True, kw_only=True):
 
 
 class Partition:
-    """One partition of one input topic. Made when its first records come, closed with the worker."""
+    """One partition of one input topic: made for its first records, closed with the worker."""
 
     def __init__(
         self,

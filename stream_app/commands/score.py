@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,15 +61,19 @@ async def _score(
     encode = msgspec.json.Encoder().encode
     with Progress(console=Console(stderr=True), transient=True) as progress:
         for path in history:
-            task = progress.add_task(f"reading {path.name}", total=path.stat().st_size)
             with path.open("rb") as lines:
+                task = progress.add_task(f"reading {path.name}", total=_size(lines))
                 async for _ in scorer.remember(_told(lines)):
                     progress.update(task, completed=lines.tell())
-        task = progress.add_task(f"scoring {source.name}", total=source.stat().st_size)
         with source.open("rb") as lines:
+            task = progress.add_task(f"scoring {source.name}", total=_size(lines))
             async for group in scorer.score(_told(lines)):
                 written.writelines(encode(judged) + b"\n" for judged in group)
                 progress.update(task, completed=lines.tell())
+
+
+def _size(lines: BinaryIO) -> int:
+    return os.fstat(lines.fileno()).st_size
 
 
 def _told(lines: BinaryIO) -> Iterator[bytes]:
@@ -91,4 +96,5 @@ def _opened(out: Path) -> Iterator[BinaryIO]:
 def _tell(totals: Totals) -> None:
     counts = ", ".join(f"{count} {kind}" for kind, count in totals.outcomes.items())
     reasons = ", ".join(f"{count} {reason}" for reason, count in totals.dead.most_common())
-    print(f"{counts}; {totals.alerts} alerts{f' ({reasons})' if reasons else ''}", file=sys.stderr)
+    why = f" ({reasons})" if reasons else ""
+    typer.echo(f"{counts}; {totals.alerts} alerts{why}", err=True)

@@ -65,6 +65,7 @@ class FixedScorer:
     """A `Scorer` that follows a rule instead of a model, and costs nothing."""
 
     version = "fixed"
+    device = "none"
 
     def __init__(
         self, tasks: Tasks, thresholds: Thresholds, rule: Callable[[Windows, Ints], Floats]

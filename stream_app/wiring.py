@@ -1,0 +1,146 @@
+"""The composition root: settings, edges and a bundle become a worker, or an offline scorer.
+
+Alone knows every concrete class. Read it top-down: `worker_app` is what runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import faust
+from models.bundle import load as load_bundle
+from models.scorer import BundleScorer
+
+from models.encoding import SchemaEncoder
+from stream_app.agents import GroupPolicy, make_app
+from stream_app.core.outcome import Output
+from stream_app.core.ports import EventEncoder, Scorer
+from stream_app.edges.memory import MemoryAlertLog, MemoryOutbox, MemoryWindows
+from stream_app.edges.metrics import PrometheusMeter
+from stream_app.edges.outbox import KafkaOutbox
+from stream_app.edges.redis_alerts import RedisAlertLog
+from stream_app.edges.redis_client import connect
+from stream_app.edges.redis_windows import RedisWindows
+from stream_app.edges.web import WebPort
+from stream_app.monitor import Monitor
+from stream_app.offline import OfflineScorer
+from stream_app.partition import FlowPolicy
+from stream_app.pipeline import Pipeline, Policies
+from stream_app.settings import KafkaSettings, Settings
+
+REDIS_THREADS = 4
+
+
+class PreparedWorker(NamedTuple):
+    """A worker that has found everything in place and waits to be run."""
+
+    app: faust.App
+    summary: str  # for people: model, device, topics
+
+
+def prepared_worker(settings: Settings) -> PreparedWorker:
+    """Load the bundle, look for Kafka, its topics and Redis, wire all together.
+
+    Raises Misconfigured, BadBundle: each says what is wrong and what to do.
+    """
+    found = asyncio.run(_look_around(settings))
+    scorer, encoder = load_scorer(settings)
+    summary = (
+        f"{scorer.version} on {scorer.device}, "
+        f"{', '.join(settings.kafka.input_topics)} -> {settings.kafka.output_prefix}*"
+    )
+    return PreparedWorker(worker_app(settings, scorer, encoder, found), summary)
+
+
+def load_scorer(settings: Settings) -> tuple[BundleScorer, SchemaEncoder]:
+    """The bundle on its device. Raises BadBundle, Misconfigured."""
+    bundle = load_bundle(settings.scorer.bundle)
+    scorer = BundleScorer(bundle, settings.scorer.device, threads=settings.scorer.threads)
+    return scorer, SchemaEncoder(bundle.schema)
+
+
+def offline_scorer(settings: Settings) -> OfflineScorer:
+    """The same pipeline over edges in memory."""
+    scorer, encoder = load_scorer(settings)
+    limits = _policies(settings)
+    pipeline = Pipeline(
+        encoder,
+        MemoryWindows(encoder.row, limits.window),
+        scorer,
+        MemoryAlertLog(limits.alerts),
+        MemoryOutbox(),
+        limits,
+    )
+    return OfflineScorer(pipeline, scorer.tasks.names)
+
+
+def worker_app(
+    settings: Settings, scorer: Scorer, encoder: EventEncoder, outputs: Mapping[Output, int]
+) -> faust.App:
+    """The Faust app that takes the input topics to the output topics.
+
+    `outputs`: how many partitions each output topic has.
+    """
+    executor = ThreadPoolExecutor(REDIS_THREADS, "redis")
+    redis = connect(settings.redis.url.get_secret_value(), timeout_s=settings.redis.timeout_s)
+    limits, prefix = _policies(settings), settings.redis.prefix
+    pipeline = Pipeline(
+        encoder,
+        RedisWindows(redis, prefix, encoder.row, limits.window, executor=executor),
+        scorer,
+        RedisAlertLog(redis, prefix, limits.alerts, executor=executor),
+        KafkaOutbox(lambda: app.producer._producer, settings.kafka.outputs(), outputs),
+        limits,
+    )
+    meter = PrometheusMeter()
+    monitor = Monitor(pipeline, _flow(settings), meter, scorer)
+    app = make_app(
+        _group(settings.kafka),
+        settings.kafka.aiokafka(),
+        monitor.process,
+        WebPort(settings.web.host, settings.web.port, monitor.health, monitor.metrics),
+        tempfile.mkdtemp(prefix="shopsentry-"),
+    )
+    monitor.attach(lambda: app.consumer, app.crash)
+
+    async def close(*_: object, **__: object) -> None:
+        await monitor.close()
+        executor.shutdown(wait=False, cancel_futures=True)
+
+    app.on_before_shutdown.connect(close, weak=False)
+    return app
+
+
+async def _look_around(settings: Settings) -> dict[Output, int]:
+    """Partitions of the output topics; Redis and the web port are there. Raises Misconfigured."""
+    raise NotImplementedError
+
+
+def _policies(settings: Settings) -> Policies:
+    return Policies(settings.window.policy(), settings.alerts.policy())
+
+
+def _flow(settings: Settings) -> FlowPolicy:
+    flow = settings.flow
+    return FlowPolicy(
+        group_records=flow.group_records,
+        group_target_s=flow.group_target_s,
+        in_flight=flow.in_flight,
+        waiting_records=flow.waiting_records,
+    )
+
+
+def _group(kafka: KafkaSettings) -> GroupPolicy:
+    return GroupPolicy(
+        group=kafka.group,
+        input_topics=kafka.input_topics,
+        session_timeout_s=kafka.session_timeout_s,
+        heartbeat_s=kafka.heartbeat_s,
+        commit_interval_s=kafka.commit_interval_s,
+        auto_offset_reset=kafka.auto_offset_reset,
+        max_record_bytes=kafka.max_record_bytes,
+    )
