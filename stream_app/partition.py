@@ -19,12 +19,14 @@ from typing import TypeVar
 from msgspec import Struct
 
 from stream_app.core.errors import StoreUnavailable
+from stream_app.core.ledger import Delivery
 from stream_app.core.outcome import Outcome, Seen
 from stream_app.core.ports import Meter
 from stream_app.core.record import Record, RecordBatch, Source
 from stream_app.pipeline import Pipeline
 
 Answer = TypeVar("Answer")
+Part = tuple[Delivery, Sequence[Record]]  # of a delivery, records that go in one group
 
 
 class FlowPolicy(Struct, frozen=True, kw_only=True):
@@ -58,7 +60,9 @@ class Partition:
         self._flow = flow
         self._meter = meter
         self._failed = failed
-        self._waiting: deque[RecordBatch] = deque()
+        self._waiting: deque[tuple[RecordBatch, int]] = (
+            deque()
+        )  # and its first record not taken yet
         self._waiting_records = 0
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
@@ -70,7 +74,7 @@ class Partition:
 
     async def put(self, batch: RecordBatch) -> None:
         """Queue a batch; waits while too many records wait already."""
-        self._waiting.append(batch)
+        self._waiting.append((batch, 0))
         self._waiting_records += len(batch)
         self._arrived.set()
         while self._waiting_records > self._flow.waiting_records:
@@ -93,27 +97,30 @@ class Partition:
             self._tasks.add(task)
             task.add_done_callback(self._done)
 
-    def _coalesce(self) -> list[RecordBatch]:
+    def _coalesce(self) -> list[Part]:
         """All that waits, up to the group size; begun from here on."""
-        group: list[RecordBatch] = []
-        records = 0
-        while self._waiting and records < self._group_records:
-            if group and records + len(self._waiting[0]) > self._group_records:
-                break
-            batch = self._waiting.popleft()
-            self._waiting_records -= len(batch)
-            if batch.delivery.begin():
-                group.append(batch)
-                records += len(batch)
+        group: list[Part] = []
+        room = self._group_records
+        while self._waiting and room > 0:
+            batch, begin = self._waiting.popleft()
+            end = min(begin + room, len(batch))
+            if not batch.delivery.begin():
+                end = len(batch)  # stale: drop all of it
+            else:
+                group.append((batch.delivery, batch.records[begin:end]))
+                room -= end - begin
+            self._waiting_records -= end - begin
+            if end < len(batch):
+                self._waiting.appendleft((batch, end))
         if not self._waiting:
             self._arrived.clear()
         self._room.set()
         return group
 
-    async def _process(self, group: list[RecordBatch]) -> None:
+    async def _process(self, group: list[Part]) -> None:
         """Take one group all the way. Enters with the reading turn in hand."""
         began = time.monotonic()
-        records = [record for batch in group for record in batch.records]
+        records = [record for _, part in group for record in part]
         try:
             try:
                 seen = await self._insist(lambda: self._read(records), group)
@@ -130,16 +137,14 @@ class Partition:
             await confirmed
         except _Stale:
             return
-        for batch in group:
-            batch.delivery.ack()
+        for delivery, part in group:
+            delivery.ack(len(part))
         self._settle(records, outcome, time.monotonic() - began)
 
     async def _read(self, records: Sequence[Record]) -> Seen:
         return await self._pipeline.read(self._source, records, self._committed(self._source))
 
-    async def _insist(
-        self, attempt: Callable[[], Awaitable[Answer]], group: list[RecordBatch]
-    ) -> Answer:
+    async def _insist(self, attempt: Callable[[], Awaitable[Answer]], group: list[Part]) -> Answer:
         """Try until Redis answers; meanwhile this partition stands still and loses nothing."""
         pause_s = self._flow.retry_first_s
         while True:
@@ -173,6 +178,6 @@ class _Stale(Exception):
     """The partition was taken away while its group was on the way; somebody else has it now."""
 
 
-def _drop_if_stale(group: list[RecordBatch]) -> None:
-    if any(batch.delivery.stale for batch in group):
+def _drop_if_stale(group: list[Part]) -> None:
+    if any(delivery.stale for delivery, _ in group):
         raise _Stale

@@ -17,20 +17,25 @@ from collections import deque
 class Delivery:
     """One run of records handed out."""
 
-    __slots__ = ("_acked", "_begun", "next_offset", "stale")
+    __slots__ = ("_open_records", "begun", "next_offset", "stale")
 
-    def __init__(self, next_offset: int) -> None:
+    def __init__(self, next_offset: int, records: int) -> None:
         self.next_offset = next_offset  # the offset after its last record
-        self._begun = self._acked = self.stale = False
+        self._open_records = records
+        self.begun = self.stale = False
 
     def begin(self) -> bool:
         """Start work on it. False: its partition was taken away or rewound; drop it."""
-        self._begun = not self.stale
-        return self._begun
+        self.begun = not self.stale
+        return self.begun
 
-    def ack(self) -> None:
-        """All outputs of it are confirmed. Acks may come in any order."""
-        self._acked = True
+    def ack(self, records: int) -> None:
+        """All outputs of so many of its records are confirmed. Parts may be acked in any order."""
+        self._open_records -= records
+
+    @property
+    def acked(self) -> bool:
+        return self._open_records <= 0
 
 
 class Ledger:
@@ -42,25 +47,26 @@ class Ledger:
         self._open: deque[Delivery] = deque()
         self._committable = committed
 
-    def deliver(self, next_offset: int) -> Delivery:
-        delivery = Delivery(next_offset)
+    def deliver(self, next_offset: int, records: int) -> Delivery:
+        """A run of so many records, the last of them before `next_offset`."""
+        delivery = Delivery(next_offset, records)
         self._open.append(delivery)
         return delivery
 
     def committable(self) -> int | None:
         """The offset to commit, if it is not committed yet: every record before it is acked."""
-        while self._open and self._open[0]._acked:
+        while self._open and self._open[0].acked:
             self._committable = self._open.popleft().next_offset
         return self._committable if self._committable > self.committed else None
 
     def settled(self) -> bool:
         """No begun delivery is without its ack, and all that is acked is committed."""
-        return not any(d._begun and not d._acked for d in self._open) and not self.committable()
+        return not any(d.begun and not d.acked for d in self._open) and not self.committable()
 
     def drain(self) -> None:
         """Nothing more is begun; what is begun may still be acked and committed."""
         for delivery in self._open:
-            delivery.stale = not delivery._begun
+            delivery.stale = not delivery.begun
 
     def forget(self) -> None:
         """The partition was taken away, or is read again from its commit."""
