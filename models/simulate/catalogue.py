@@ -43,7 +43,7 @@ class Catalogue:
         sizes = 1 + rng.multinomial(items - categories, category_weight)
         self.first = np.concatenate([[0], np.cumsum(sizes)]).tolist()  # item range of a category
         self.category = np.repeat(np.arange(categories), sizes).tolist()
-        exponent = dice.between(0.7, 1.05)
+        exponent = dice.between(0.5, 1.0)
         weights = np.concatenate(
             [w * _zipf(rng, n, exponent) for w, n in zip(category_weight, sizes, strict=True)]
         )

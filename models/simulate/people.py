@@ -99,7 +99,7 @@ class Shopper:
             if dice.chance(habits.reloads):
                 acts.append((dice.between(150, 2_000), step))
             self._decide(person, item, acts)
-        if len(here) > 2 and dice.chance(0.25):
+        if len(here) > 2 and dice.chance(habits.compares):
             pair = (dice.pick(here), dice.pick(here))
             for turn in range(dice.whole(2, 5)):
                 self._add(acts, person, Step(BROWSE, pair[turn % 2]))

@@ -37,7 +37,9 @@ DAY_MS: Final = 24 * HOUR_MS
 _WEEK_MS: Final = 7 * DAY_MS
 _WARM_MS: Final = 30 * 60_000  # sessions that are under way when the feed begins
 _WARM_EVENTS: Final = 120_000  # at most
-_OPENING: Final = ("click_fraud", "scraping", "cart_hoarding", "ride_along")
+_OPENING: Final[tuple[Difficulty, ...]] = ("medium", "easy", "medium", "easy", "medium")
+_OPENING_MS: Final = 5_000  # in which they all begin
+_FAST: Final = ("click_fraud", "scraping", "cart_hoarding", "ride_along")
 
 
 class SimulationConfig(Struct, frozen=True, kw_only=True):
@@ -139,7 +141,7 @@ class _Feed:
         self._config = config
         style = config.style or draw_style(dice)
         habits = config.habits or draw_habits(dice)
-        drawn = int(dice.log_between(0.03, 0.4) * config.events)
+        drawn = int(dice.log_between(0.1, 3.0) * config.events)
         items = config.items or min(max(drawn, 2_000), 300_000)
         self.site = Site(
             rng.spawn(1)[0],
@@ -147,7 +149,7 @@ class _Feed:
             habits,
             users=config.users or max(60, config.events // 40),
             items=items,
-            categories=max(8, min(600, items // dice.whole(30, 150))),
+            categories=max(8, min(2_000, items // dice.whole(30, 150))),
             flat=config.flat,
         )
         self._per_ms = config.events / config.span_ms  # mean, all kinds
@@ -163,8 +165,9 @@ class _Feed:
         self._campaigns = itertools.count(1)
         self._scheduled: Counter[tuple[str, str]] = Counter()  # attack events by family, difficulty
         self._sessions, self._session_events = 30.0, 30.0 * self._mean_session()
+        self._acted: Counter[str] = Counter()  # look-alike events by kind
         self._emitted = 0
-        self._opening = 8 if config.opening else 0
+        self._opening = list(_OPENING) if config.opening else []
 
     def __iter__(self) -> Iterator[Simulated]:
         config, site, heap = self._config, self.site, self._heap
@@ -243,7 +246,8 @@ class _Feed:
         config, bustle = self._config, self.site.bustle(now_ms) / self.site.mean_bustle
         expected = self._emitted + self._per_ms * bustle * self._horizon_ms
         for _ in range(20):
-            if not config.families or self._attacks.lacking(now_ms, expected) <= 0:
+            lacking = self._attacks.lacking(now_ms, expected)
+            if not config.families or (lacking <= 0 and not self._opening):
                 break
             self._attack(now_ms)
         for _ in range(20):
@@ -256,23 +260,29 @@ class _Feed:
         config, dice = self._config, self._dice
         options = [(f, d) for f in config.families for d in config.difficulties]
         pace = self._pace
-        if self._opening:
-            self._opening -= 1
-            easy = [o for o in options if o[0] in _OPENING and o[1] != "hard"]
-            options, pace = easy or options, 0.002
+        opening = bool(self._opening)
+        if opening:
+            first = self._opening.pop()
+            options = [o for o in options if o[0] in _FAST and o[1] == first] or options
         # Least-seen first, by events; the noise keeps the order from being a clock.
         noise = 0.02 * self._emitted * config.attack_share + 20.0
-        options = sorted(set(options), key=lambda o: self._wanted(o) + dice.uniform() * noise)
+        options = sorted(
+            dict.fromkeys(options), key=lambda o: self._wanted(o) + dice.uniform() * noise
+        )
         kind, difficulty = options[0]
         if self._attacks.crowded(self._per_ms):
             pace = min(pace, self._horizon_ms / (SPREAD_H[difficulty][1] * HOUR_MS))
+        within_ms = self._horizon_ms
+        if opening:
+            within_ms = _OPENING_MS / 2
+            pace = within_ms / (SPREAD_H[difficulty][1] * HOUR_MS)
         place = draw_place(dice, kind)
         scripts = campaign(
             self.site,
             kind,
             difficulty,
             place,
-            start_ms=now_ms + dice.uniform() * self._horizon_ms,
+            start_ms=now_ms + dice.uniform() * within_ms,
             pace=pace,
             max_events=max(25, int(0.1 * config.attack_share * config.events)),
         )
@@ -287,11 +297,13 @@ class _Feed:
         return self._scheduled[option] / self._config.difficulties.count(option[1])
 
     def _scene(self, now_ms: float) -> None:
-        """One look-alike."""
-        kind = self._dice.pick(self._config.look_alikes)
-        start_ms = now_ms + self._dice.uniform() * self._horizon_ms
+        """One look-alike, of the kind that was least seen so far."""
+        dice, seen = self._dice, self._acted
+        kind = min(self._config.look_alikes, key=lambda k: seen[k] + dice.uniform() * 20.0)
+        start_ms = now_ms + dice.uniform() * self._horizon_ms
         pace = max(self._pace, 0.2)
         for script in look_alike(self.site, kind, start_ms=start_ms, pace=pace):
+            seen[kind] += len(script.acts)
             self._look_alikes.plan(at_ms for at_ms, _ in script.acts)
             mark = _Mark(look_alike=kind)
             self._start(script.acts[0][0], script.person, script.acts, mark)

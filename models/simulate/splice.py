@@ -127,11 +127,13 @@ def _attacks(
 
 def _scenes(world: Recorded, ids: Forge, wanted: float) -> list[Made]:
     made: list[Made] = []
-    kinds = sorted(LOOK_ALIKES)
+    seen: Counter[str] = Counter()
     while len(made) < wanted:
-        kind = world.dice.pick(kinds)
+        kind = min(LOOK_ALIKES, key=lambda k: seen[k] + world.dice.uniform() * 20.0)
         scripts = look_alike(world, kind, start_ms=_start_ms(world))
-        made += _played(world, ids, scripts, Label(event_id="", label=0, look_alike=kind))
+        new = _played(world, ids, scripts, Label(event_id="", label=0, look_alike=kind))
+        seen[kind] += len(new) + 5  # what falls outside the file must not be tried forever
+        made += new
     return made
 
 

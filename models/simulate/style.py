@@ -96,31 +96,34 @@ class Habits(Struct, frozen=True, kw_only=True):
     looks: float = 4.5  # items looked at for one of them, mean
     explore: float = 0.2  # share of goals outside one's tastes
     revisit: float = 0.22  # share of looks at something seen before
+    compares: float = 0.2  # share of goals that end with going back and forth between two items
     search: float = 0.6  # share of goals that begin with a search
     favourite: float = 0.03  # by look
-    cart: float = 0.07  # by look
+    cart: float = 0.05  # by look
     buy_now: float = 0.012  # by look
-    checkout: float = 0.3  # by session, if there is something in the cart
+    checkout: float = 0.2  # by session, if there is something in the cart
     returns: float = 0.3  # share of sessions that follow one of the same person within hours
     reloads: float = 0.03  # share of looks sent twice
     zone_h: float = 0.0  # where most customers live, hours ahead of UTC
 
 
 def draw_habits(dice: Dice) -> Habits:
+    """The ranges hold what Taobao and REES46 show: gaps, purchases, looks at an item again."""
     return Habits(
-        gap_s=dice.log_between(7, 25),
+        gap_s=dice.log_between(8, 60),
         gap_sigma=dice.between(0.8, 1.2),
-        hasty=dice.between(0.08, 0.3),
+        hasty=dice.log_between(0.02, 0.3),
         pauses=dice.between(0.02, 0.1),
         goals=dice.between(1.1, 2.2),
         looks=dice.log_between(2.5, 8),
         explore=dice.between(0.1, 0.35),
-        revisit=dice.between(0.1, 0.35),
+        revisit=dice.between(0.02, 0.25),
+        compares=dice.between(0.02, 0.25),
         search=dice.between(0.3, 0.85),
-        favourite=dice.log_between(0.01, 0.06),
-        cart=dice.log_between(0.03, 0.15),
-        buy_now=dice.log_between(0.004, 0.03),
-        checkout=dice.between(0.15, 0.5),
+        favourite=dice.log_between(0.005, 0.05),
+        cart=dice.log_between(0.01, 0.1),
+        buy_now=dice.log_between(0.002, 0.02),
+        checkout=dice.log_between(0.04, 0.4),
         returns=dice.between(0.15, 0.5),
         reloads=dice.between(0.0, 0.06),
         zone_h=float(dice.whole(-8, 10)),
