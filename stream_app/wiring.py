@@ -58,8 +58,8 @@ def prepared_worker(settings: Settings) -> PreparedWorker:
 
 def load_scorer(settings: Settings) -> tuple[BundleScorer, SchemaEncoder]:
     """The bundle on its device. Raises BadBundle, Misconfigured."""
-    bundle = load_bundle(settings.scorer.bundle)
-    scorer = BundleScorer(bundle, settings.scorer.device, threads=settings.scorer.threads)
+    bundle = load_bundle(settings.scorer.bundle, settings.scorer.device)
+    scorer = BundleScorer(bundle, threads=settings.scorer.threads)
     return scorer, SchemaEncoder(bundle.schema)
 
 
