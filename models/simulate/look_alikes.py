@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from models.simulate.attacks import Part
+from models.simulate.raid import Part
 from models.simulate.world import (
     CART,
     FAVOURITE,

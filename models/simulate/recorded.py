@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 
 from models.simulate.dice import Dice
+from models.simulate.forge import Forge
 from models.simulate.world import (
     BROWSE,
     CLICK,
@@ -26,46 +27,18 @@ from models.simulate.world import (
     Step,
     Timed,
 )
+from stream_app.core.errors import Misconfigured
 
 RawEvent = Mapping[str, object]
 _OF_ITEM: Final = ("item_id", "category_id", "price")
 _SEARCHABLE: Final = 20  # tries to draw something that suits, before anything will do
 
 
-class Forge:
-    """New ids that look like those there are, and are none of them.
-
-    Ids that number things without a gap cannot be imitated: new ones then lie past the last.
-    """
-
-    def __init__(self, dice: Dice, known: Sequence[str]) -> None:
-        self._dice, self._known, self._taken = dice, known, set(known)
-
-    def make(self) -> str:
-        dice = self._dice
-        reach = 5_000
-        while True:
-            like = dice.pick(self._known) if self._known else "100000000"
-            if like.isdigit():
-                made = str(max(1, int(like) + dice.whole(-reach, reach))).zfill(len(like))
-                reach += 500
-            else:
-                head, tail = like[:-10], like[-10:]
-                made = head + "".join(self._another(c) for c in tail)
-            if made not in self._taken:
-                self._taken.add(made)
-                return made
-
-    def _another(self, char: str) -> str:
-        if char.isdigit():
-            return self._dice.pick("0123456789")
-        if char in "abcdef":
-            return self._dice.pick("abcdef")
-        return char if not char.isalpha() else self._dice.pick("ghijklmnopqrstuvwxyz")
-
-
 class Recorded:
-    """The world of `events`: canonical dicts with `event_time` in epoch ms, in file order."""
+    """The world of `events`: canonical dicts with `event_time` in epoch ms, in file order.
+
+    Raises Misconfigured if no event has an item.
+    """
 
     def __init__(self, events: Sequence[RawEvent], rng: np.random.Generator, from_ms: int) -> None:
         self._dice = dice = Dice(rng)
@@ -117,6 +90,8 @@ class Recorded:
                 self._category.append(categories.setdefault(name, len(categories)))
             self._of_item[item].append(place)
             self._of_category[self._category[item]].append(place)
+        if not numbers:
+            raise Misconfigured("no event has an item_id: there is nothing to attack")
         self._item_ids = list(numbers)
         self._with_item = [p for places in self._of_item.values() for p in places]
         self._unseen = first_looks / max(later, 1)  # real events whose item nobody saw before

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models.simulate.attacks import FAMILIES, campaign, draw_place
+from models.simulate.attacks import FAMILIES
+from models.simulate.campaign import campaign, draw_place
 from models.simulate.dice import Dice
+from models.simulate.forge import Forge
 from models.simulate.look_alikes import LOOK_ALIKES, look_alike
-from models.simulate.recorded import Forge, RawEvent, Recorded
+from models.simulate.recorded import RawEvent, Recorded
 from models.simulate.world import (
     DIFFICULTIES,
     HOUR_MS,
@@ -95,7 +97,7 @@ def _attacks(
     seen: Counter[tuple[str, str]] = Counter()
     made: list[Made] = []
     number = 0
-    while len(made) < wanted:
+    while options and len(made) < wanted:
         noise = 20.0 + 0.02 * wanted
         ranked = sorted(options, key=lambda o: seen[o] + dice.uniform() * noise)
         kind, difficulty = ranked[0]

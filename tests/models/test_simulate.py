@@ -15,6 +15,7 @@ from models.simulate.shop import SimulationConfig, live, simulate, write
 from models.simulate.style import STYLES
 from models.simulate.world import DIFFICULTIES, Label, Simulated
 from stream_app.core.decode import decode
+from stream_app.core.errors import Misconfigured
 from stream_app.core.event import Tasks
 from stream_app.core.record import StoredRecord
 
@@ -173,3 +174,8 @@ def test_people_keep_a_human_pace_in_a_live_feed() -> None:
         last[user] = at_ms(s)
     gaps_s.sort()
     assert 5 < gaps_s[len(gaps_s) // 2] < 30
+
+
+def test_an_unknown_family_is_refused_with_those_there_are() -> None:
+    with pytest.raises(Misconfigured, match=r"no family 'phishing'; there are click_fraud, .*"):
+        next(simulate(SimulationConfig(families=("phishing",))))

@@ -8,6 +8,7 @@ import pytest
 from models.simulate.shop import SimulationConfig, simulate
 from models.simulate.splice import behead, splice
 from models.simulate.style import STYLES
+from stream_app.core.errors import Misconfigured
 
 Raw = dict[str, object]
 
@@ -67,3 +68,8 @@ def test_beheaded_users_turn_up_later_and_nothing_else_changes(events: list[Raw]
     assert 0.5 * len(events) < len(kept) < len(events)
     whole = [e for e in events if e in kept[:50]]
     assert whole == kept[:50]
+
+
+def test_a_file_without_items_is_refused() -> None:
+    with pytest.raises(Misconfigured, match="item_id"):
+        splice([{"user_id": "a", "type": "browse", "event_time": 1_000}], 1)
