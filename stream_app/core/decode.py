@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta, Struct
@@ -49,6 +49,7 @@ class _Envelope(Struct):
 _event = msgspec.json.Decoder(Event)
 _text_time = msgspec.json.Decoder(_TextTime)
 _envelope = msgspec.json.Decoder(_Envelope)
+_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def decode(records: Sequence[Record], tasks: Tasks) -> Decoded:
@@ -119,9 +120,10 @@ def _decode_text_time(value: bytes) -> Event:
         at = _text_time.decode(value).event_time
     except msgspec.ValidationError:
         return _event.decode(value)  # raises: says what is wrong with the event itself
-    fields: dict[str, Any] = msgspec.json.decode(value)
-    fields["event_time"] = min(max(round(at.timestamp() * 1000), -1), MAX_TIME_MS + 1)
-    return msgspec.convert(fields, Event)
+    fields = _raw_fields.decode(value)
+    at_ms = min(max(round(at.timestamp() * 1000), -1), MAX_TIME_MS + 1)
+    fields["event_time"] = msgspec.Raw(b"%d" % at_ms)
+    return _event.decode(msgspec.json.encode(fields))
 
 
 def _unwrap(value: bytes) -> msgspec.Raw | None:
