@@ -94,14 +94,18 @@ class Sender:
                 f"Kafka confirmed {self.delivered:,} of {self.sent:,} records in {timeout_s:g} s"
             )
 
+    def settle(self, timeout_s: float = 5.0) -> None:
+        """After Ctrl-C or trouble: count what the brokers take in time, and drop the rest."""
+        self._producer.flush(timeout_s)
+        self._producer.purge()
+        self._producer.flush(1)
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:  # Ctrl-C or trouble: what the brokers have, they have
-            self._producer.flush(3)
-            self._producer.purge()
-            self._producer.poll(0)
+        if kind is not None:
+            self.settle()
 
     def _told(self, error: Any, message: Any) -> None:
         if error is None:
