@@ -12,16 +12,18 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import faust
-from models.bundle import load as load_bundle
-from models.scorer import BundleScorer
 
+from models.bundle import load as load_bundle
 from models.encoding import SchemaEncoder
+from models.scorer import BundleScorer
 from stream_app.agents import GroupPolicy, make_app
 from stream_app.core.outcome import Output
 from stream_app.core.ports import EventEncoder, Scorer
+from stream_app.edges.kafka_admin import ensure_topics
 from stream_app.edges.memory import MemoryAlertLog, MemoryOutbox, MemoryWindows
 from stream_app.edges.metrics import PrometheusMeter
 from stream_app.edges.outbox import KafkaOutbox
+from stream_app.edges.preflight import check_port, check_redis
 from stream_app.edges.redis_alerts import RedisAlertLog
 from stream_app.edges.redis_client import connect
 from stream_app.edges.redis_windows import RedisWindows
@@ -117,7 +119,20 @@ def worker_app(
 
 async def _look_around(settings: Settings) -> dict[Output, int]:
     """Partitions of the output topics; Redis and the web port are there. Raises Misconfigured."""
-    raise NotImplementedError
+    kafka, outputs = settings.kafka, settings.kafka.outputs()
+    check_port(settings.web.host, settings.web.port)
+    redis = connect(settings.redis.url.get_secret_value(), timeout_s=settings.redis.timeout_s)
+    await check_redis(redis, settings.redis.shown_url)
+    counts = await ensure_topics(
+        kafka.aiokafka(),
+        kafka.input_topics,
+        outputs,
+        create=kafka.create_topics,
+        partitions=kafka.partitions,
+        replication=kafka.replication,
+        max_record_bytes=kafka.max_record_bytes,
+    )
+    return {output: counts[name] for output, name in outputs.items()}
 
 
 def _policies(settings: Settings) -> Policies:
