@@ -1,13 +1,15 @@
 """Stage 6: from anomalous events to alerts, at most one for a user and task in a cool-down.
 
-The cool-down is in event time and follows from what was decided for events with a smaller seq, so a
-redelivered event gets the answer of the first time. Pure; `edges.redis_alerts` runs the same step
+The cool-down is in event time and follows from what was decided for the events that came before, so
+a redelivered event gets the answer of the first time. Pure; `edges.redis_alerts` runs the same step
 inside Redis, guarded by the seq, so that a worker that lost its partition changes nothing.
 """
 
 from __future__ import annotations
 
 from msgspec import Struct
+
+from stream_app.core.window import OFFSET_BITS
 
 
 class AlertPolicy(Struct, frozen=True, kw_only=True):
@@ -36,10 +38,10 @@ class Fired(Struct, frozen=True, array_like=True):
 class Watch(Struct, array_like=True):
     """What is remembered of one user and task."""
 
-    newest_seq: int = 0
     newest_ms: int = 0  # event time at which `mass` holds
     mass: float = 0.0  # anomalous events, each halved every half-life
     suppressed: int = 0  # since the last alert
+    newest: dict[int, int] = {}  # seq by source tag: those of two sources have no order
     fired: list[Fired] = []
 
 
@@ -53,14 +55,15 @@ class Verdict(Struct, frozen=True):
 
 def step(watch: Watch, anomaly: Anomaly, policy: AlertPolicy) -> Verdict:
     """Judge one anomaly and bring `watch` up to date; one seen before changes nothing."""
-    if anomaly.seq <= watch.newest_seq:
+    tag = anomaly.seq >> OFFSET_BITS
+    if anomaly.seq <= watch.newest.get(tag, 0):
         found = [f for f in watch.fired if f.seq == anomaly.seq]
         return Verdict(bool(found), found[0].suppressed if found else 0, watch.mass)
     elapsed_ms = anomaly.at_ms - watch.newest_ms
     fade = 2.0 ** (-max(elapsed_ms, 0) / policy.risk_half_life_ms)
     watch.mass = watch.mass * fade + 1.0
     watch.newest_ms = max(watch.newest_ms, anomaly.at_ms)
-    watch.newest_seq = anomaly.seq
+    watch.newest[tag] = anomaly.seq
     if watch.fired and anomaly.at_ms - watch.fired[-1].at_ms < policy.cooldown_ms:
         watch.suppressed += 1
         return Verdict(False, watch.suppressed, watch.mass)

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from importlib.resources import files
-from typing import Any, Final, Protocol
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
@@ -48,6 +48,9 @@ REFUSALS: Final = {
 }
 
 
+Reply = TypeVar("Reply")
+
+
 class Client(Protocol):
     """What we need of `redis.Redis`; `redis.RedisCluster` has it too."""
 
@@ -55,7 +58,9 @@ class Client(Protocol):
     def script_load(self, script: Any) -> Any: ...
 
 
-def connect(url: str, *, timeout_s: float = 5.0) -> redis.Redis:
+def connect(
+    url: str, *, timeout_s: float = 5.0, connect_timeout_s: float | None = None
+) -> redis.Redis:
     """A client for threads; connects at the first command. Raises Misconfigured for a bad URL.
 
     A command on a connection that turns out to be dead is repeated once, at once; waiting is up to
@@ -65,7 +70,7 @@ def connect(url: str, *, timeout_s: float = 5.0) -> redis.Redis:
         return redis.Redis.from_url(
             url,
             socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
+            socket_connect_timeout=connect_timeout_s or timeout_s,
             retry=Retry(NoBackoff(), 1),
             decode_responses=False,
         )
@@ -73,7 +78,7 @@ def connect(url: str, *, timeout_s: float = 5.0) -> redis.Redis:
         raise Misconfigured(f"not the URL of a Redis: {error}") from error
 
 
-class Script:
+class Script(Generic[Reply]):
     """A script of this package, run off the event loop."""
 
     def __init__(self, client: Client, name: str, executor: Executor) -> None:
@@ -82,12 +87,12 @@ class Script:
         self._text = files(__package__).joinpath(name).read_bytes()
         self._sha = hashlib.sha1(self._text, usedforsecurity=False).hexdigest()
 
-    async def __call__(self, keys: Sequence[bytes], args: Sequence[bytes | int]) -> list[bytes]:
+    async def __call__(self, keys: Sequence[bytes], args: Sequence[bytes | int]) -> Reply:
         """Run on `keys` of one hash slot. Raises StoreUnavailable, Misconfigured."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, self._run, keys, args)
 
-    def _run(self, keys: Sequence[bytes], args: Sequence[bytes | int]) -> list[bytes]:
+    def _run(self, keys: Sequence[bytes], args: Sequence[bytes | int]) -> Reply:
         try:
             try:
                 return self._evaluate(keys, args)
@@ -100,10 +105,8 @@ class Script:
                 raise
             raise told from error
 
-    def _evaluate(self, keys: Sequence[bytes], args: Sequence[bytes | int]) -> list[bytes]:
-        reply: list[bytes] = self._client.execute_command(
-            "EVALSHA", self._sha, len(keys), *keys, *args
-        )
+    def _evaluate(self, keys: Sequence[bytes], args: Sequence[bytes | int]) -> Reply:
+        reply: Reply = self._client.execute_command("EVALSHA", self._sha, len(keys), *keys, *args)
         return reply
 
 
