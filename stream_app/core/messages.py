@@ -193,5 +193,5 @@ def _summary(decided: Decided, window: int) -> WindowSummary:
 
 def rfc3339(at_ms: int) -> str:
     """Epoch ms as RFC 3339 in UTC, with milliseconds."""
-    at = datetime.fromtimestamp(at_ms / 1000, UTC)
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    second = datetime.fromtimestamp(at_ms // 1000, UTC)  # a float of all would round far times
+    return f"{second:%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03}Z"
