@@ -167,10 +167,11 @@ for user, key in ipairs(KEYS) do
       end
       at = at + R
     end
-    if tail > old then
-      local gone = forgettable(log, old, user)
-      call('SET', key, gone > 0 and sub(log, gone + 1) or log, 'EX', ttl)
-    end
+  end
+
+  local gone = forgettable(log, old, user)
+  if tail > old or gone > 0 then
+    call('SET', key, gone > 0 and sub(log, gone + 1) or log, 'EX', ttl)
   end
 
   reply[user] = log

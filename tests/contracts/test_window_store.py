@@ -8,7 +8,7 @@ from itertools import count
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
@@ -35,6 +35,8 @@ POLICY = WindowPolicy(size=4, slack=3, span_ms=900, lateness_ms=60)
 EVENTS = Source("events", 0)
 MORE = Source("more-events", 0)
 prefixes = count()
+# Not shrunk: a failure would take minutes to tell.
+RANDOM = settings(max_examples=150, deadline=None, phases=[Phase.reuse, Phase.generate])
 
 Fresh = Callable[[], WindowStore]  # another store, without users
 
@@ -116,7 +118,7 @@ async def slide(
     )
 
 
-@settings(max_examples=150, deadline=None)
+@RANDOM
 @given(histories(), st.data())
 async def test_windows_equal_the_naive_ones_however_batches_fall_and_fall_again(
     fresh: Fresh, history: History, data: st.DataObject
@@ -146,7 +148,7 @@ async def test_windows_equal_the_naive_ones_however_batches_fall_and_fall_again(
 
 
 @pytest.mark.redis
-@settings(max_examples=150, deadline=None)
+@RANDOM
 @given(st.data())
 async def test_redis_answers_as_memory_does_with_two_topics_and_lost_scripts(
     memory_windows: Fresh, redis_windows: Fresh, client: Redis, data: st.DataObject
