@@ -42,7 +42,7 @@ class Calibration(Struct, frozen=True, forbid_unknown_fields=True):
         slope = np.array([line.slope for line in self.lines])[task]
         offset = np.array([line.offset for line in self.lines])[task]
         logit = np.clip(slope * raw + offset, -50, 50)
-        return (1 / (1 + np.exp(-logit))).astype(np.float32)
+        return np.asarray(1 / (1 + np.exp(-logit)), np.float32)
 
 
 def fit(

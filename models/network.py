@@ -50,6 +50,7 @@ class Statistics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     edges: tuple[tuple[float, ...], ...]  # a number's ascending edges of the piecewise-linear code
     bins: dict[str, tuple[float, ...]]  # number -> inner edges of its classes, for guessed numbers
     expected: tuple[tuple[float, float], ...]  # a number's usual range, 5 to 95 %
+    type_shares: tuple[float, ...]  # in the order of the types
 
 
 class Hidden(NamedTuple):
@@ -73,10 +74,12 @@ class Network(nn.Module):
         self._shift: Tensor
         self._scale: Tensor
         self._own: Tensor
+        self.typical: Tensor  # the mean input of normal events; reasons are told against it
         self.register_buffer("_shift", -low * scale, persistent=False)
         self.register_buffer("_scale", scale, persistent=False)
         own = torch.tensor([n.own for n in self.numbers], dtype=torch.float32)
         self.register_buffer("_own", self._by_code(own), persistent=False)
+        self.task_of_type: Tensor
         self.register_buffer("task_of_type", torch.tensor(schema.task_of_type), persistent=False)
 
         self.type_embedding = nn.Embedding(types, _TYPE_WIDTH)
@@ -128,7 +131,7 @@ class Network(nn.Module):
 
     def embed(self, inputs: Tensor, counted: bool = True) -> tuple[Tensor, Tensor]:
         """Tokens, and the part of them that comes from numbers. Not `counted`: own numbers only."""
-        raw, codes = inputs.split([self.raw_width, self.code_width], 2)
+        raw, codes = inputs[:, :, : self.raw_width], inputs[:, :, self.raw_width :]
         own = self.code_input(codes if counted else codes * self._own)
         return self.raw_input(raw) + own, own
 

@@ -31,10 +31,10 @@ class Pass(Struct, frozen=True):
     place: Ints  # (read,)
 
 
-def sound(windows: Windows, types: int) -> NDArray[np.bool_]:
+def sound(windows: Windows, types: int, longest: int) -> NDArray[np.bool_]:
     """Which windows can be handed to a device at all: lengths, indices and types within bounds."""
     size, rows = windows.index.shape[1], windows.rows
-    fine = (windows.length >= 1) & (windows.length <= size)
+    fine: NDArray[np.bool_] = (windows.length >= 1) & (windows.length <= min(size, longest))
     index = windows.index
     if len(index) and (index.min() < 0 or index.max() >= len(rows)):
         within = (index >= 0) & (index < len(rows))
@@ -62,7 +62,7 @@ def passes(windows: Windows, budget: int, shared: bool) -> Iterator[Pass]:
         read = [followers[first_of[line] : first_of[line + 1]] for line in chunk]
         which = np.concatenate(read)
         yield Pass(
-            _left_aligned(windows, chunk, width),
+            left_aligned(windows, chunk, width),
             windows.length[chunk],
             which,
             np.repeat(np.arange(len(chunk)), [len(r) for r in read]),
@@ -70,7 +70,7 @@ def passes(windows: Windows, budget: int, shared: bool) -> Iterator[Pass]:
         )
 
 
-def _left_aligned(windows: Windows, which: Ints, width: int) -> Ints:
+def left_aligned(windows: Windows, which: Ints, width: int) -> Ints:
     size = windows.index.shape[1]
     at = np.arange(width) + (size - windows.length[which])[:, None]
     return np.take_along_axis(windows.index[which], np.minimum(at, size - 1), axis=1)

@@ -1,0 +1,183 @@
+"""Event files and labels -> windows, exactly those that the stream would score.
+
+Lines are decoded, encoded and slid in the order of the file by the stream's own functions. What the
+stream would put aside (malformed, late, duplicate) is put aside here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+import xxhash
+from msgspec import Struct, field
+from numpy.typing import NDArray
+
+from models.encoding import SchemaEncoder
+from models.schema import Schema
+from stream_app.core.decode import decode
+from stream_app.core.errors import Misconfigured
+from stream_app.core.event import MAX_TIME_MS
+from stream_app.core.logbook import LogBook
+from stream_app.core.record import StoredRecord
+from stream_app.core.window import (
+    OFFSET_BITS,
+    Ints,
+    Rows,
+    WindowPolicy,
+    Windows,
+    as_of,
+    seq_of,
+    source_tag,
+)
+
+_TOPIC: Final = "file"
+_BATCH: Final = 4096
+_OFFSET: Final = np.uint64((1 << OFFSET_BITS) - 1)
+
+
+class Label(Struct, frozen=True):
+    """What is known of an event; lines of a labels file."""
+
+    event_id: str
+    label: int  # 1: an anomaly
+    family: str | None = field(default=None, name="attack")
+    difficulty: str | None = None
+    campaign: str | None = None  # its users stay together
+    look_alike: str | None = None  # normal, but resembles an attack
+
+
+class Dataset(Struct, frozen=True):
+    """Accepted events in order of arrival: `windows` has the window of each."""
+
+    windows: Windows  # over all rows of the files
+    row: Ints  # (events,) an event's own row
+    user: Ints  # (events,) a number for each user
+    users: Sequence[str]
+    task: Ints  # (events,)
+    event_ids: Sequence[str]
+    labels: Sequence[Label | None]
+    anomalous: NDArray[np.bool_]
+    put_aside: int
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def of(self, attribute: str) -> list[str]:
+        """family, difficulty, ... of each event; "" where there is none."""
+        return [(label and getattr(label, attribute)) or "" for label in self.labels]
+
+
+def read(
+    data: Sequence[Path], labels: Sequence[Path], schema: Schema, policy: WindowPolicy
+) -> Dataset:
+    """Raises Misconfigured if a file cannot be read, or nothing in it is an event."""
+    known = {label.event_id: label for label in _labels(labels)}
+    encoder, tasks = SchemaEncoder(schema), schema.tasks
+    book, tag = LogBook(encoder.row, policy), source_tag(_TOPIC)
+    rows: list[Rows] = []
+    index: list[Ints] = []
+    length: list[Ints] = []
+    user_ids: list[str] = []
+    event_ids: list[str] = []
+    task: list[int] = []
+    own_row: list[Ints] = []
+    seen = lines_read = 0
+    for lines in _batches(_lines(data)):
+        records = [
+            StoredRecord(
+                topic=_TOPIC,
+                partition=0,
+                offset=lines_read + at,
+                timestamp=MAX_TIME_MS,  # a file has no record times: no event counts as ahead
+                key=None,
+                value=line,
+            )
+            for at, line in enumerate(lines)
+        ]
+        lines_read += len(lines)
+        events = decode(records, tasks).events
+        encoded = encoder.encode(events)
+        encoded["seq"] = [seq_of(tag, seen + at + 1) for at in range(len(events))]
+        logs = book.slide([e.user_id.encode() for e in events], encoded, ())
+        accepted, windows = as_of(logs, policy)
+        whole = ((logs.rows["seq"] & _OFFSET).astype(np.int64) - 1)[windows.index]
+        rows.append(encoded)
+        index.append(whole.astype(np.int32))
+        length.append(windows.length)
+        own_row.append(seen + accepted)
+        for at in accepted.tolist():
+            event = events[at]
+            user_ids.append(event.user_id)
+            event_ids.append(event.event_id or "")
+            task.append(tasks.of_type[event.type])
+        seen += len(events)
+    if not event_ids:
+        raise Misconfigured(f"there is no event in {', '.join(map(str, data)) or 'no file'}")
+    users, user = np.unique(np.array(user_ids), return_inverse=True)
+    found = [known.get(event_id) for event_id in event_ids]
+    return Dataset(
+        Windows(np.concatenate(rows), np.concatenate(index), np.concatenate(length)),
+        np.concatenate(own_row),
+        user,
+        users.tolist(),
+        np.array(task, np.int64),
+        event_ids,
+        found,
+        np.array([label is not None and label.label == 1 for label in found]),
+        lines_read - len(event_ids),
+    )
+
+
+def split(dataset: Dataset, shares: Sequence[float], seed: int) -> list[Ints]:
+    """Events by part. A user is in one part, and so is a campaign with all users it touched."""
+    parent = np.arange(len(dataset.users))
+
+    def root(at: int) -> int:
+        while parent[at] != at:
+            parent[at] = parent[parent[at]]
+            at = int(parent[at])
+        return at
+
+    first_of: dict[str, int] = {}
+    for user, campaign in zip(dataset.user.tolist(), dataset.of("campaign"), strict=True):
+        if campaign:
+            parent[root(user)] = root(first_of.setdefault(campaign, user))
+    salt = f"{seed}:"
+    lot = [
+        xxhash.xxh3_64_intdigest((salt + dataset.users[root(at)]).encode()) / 2**64
+        for at in range(len(dataset.users))
+    ]
+    bounds = np.cumsum(shares) / sum(shares)
+    part = np.searchsorted(bounds[:-1], np.array(lot), side="right")[dataset.user]
+    return [np.flatnonzero(part == at) for at in range(len(shares))]
+
+
+def _labels(paths: Sequence[Path]) -> Iterator[Label]:
+    decoder = msgspec.json.Decoder(Label)
+    for number, line in enumerate(_lines(paths), 1):
+        try:
+            yield decoder.decode(line)
+        except msgspec.MsgspecError as error:
+            raise Misconfigured(f"line {number} of the labels is no label: {error}") from error
+
+
+def _lines(paths: Sequence[Path]) -> Iterator[bytes]:
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                for line in file:
+                    if stripped := line.strip():
+                        yield stripped
+        except OSError as error:
+            raise Misconfigured(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _batches(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
+    held = iter(lines)
+    while batch := list(islice(held, _BATCH)):
+        yield batch

@@ -1,0 +1,235 @@
+"""`ports.Scorer` for a bundle: the running system's one door to torch.
+
+A thread of its own takes all requests that wait, scores them as one batch, and hands each its part; the
+event loop never waits for the device. A window that cannot be scored is found by halving and comes back
+as NaN; its neighbours are unharmed. A device that does not answer any more ends the scorer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+import torch
+from msgspec import Struct
+
+from models.bundle import Bundle
+from models.inference import TOKENS, Raw, run
+from models.packing import sound
+from models.reasons import Explainer
+from stream_app.core.decision import Thresholds
+from stream_app.core.errors import DeviceFailed
+from stream_app.core.event import Tasks
+from stream_app.core.score import NO_SCORES, Reason, Scores
+from stream_app.core.window import Ints, Windows, concat
+
+_log = logging.getLogger(__name__)
+_AHEAD: Final = 16  # passes' worth of events taken from the queue at once
+
+
+class _Request(Struct):
+    windows: Windows
+    tasks: Ints
+    explain: bool
+    settle: Callable[[Any, DeviceFailed | None], None]
+
+
+class BundleScorer:
+    """`threads`: of torch for one operation on a CPU, 0 as torch decides. `tokens`: events a pass."""
+
+    def __init__(self, bundle: Bundle, threads: int = 1, tokens: int = 0) -> None:
+        self.bundle = bundle
+        self._threads = threads
+        self._tokens = tokens or TOKENS[bundle.device.type]
+        self._tasks = bundle.schema.tasks
+        self._thresholds = Thresholds(bundle.calibration.thresholds)
+        self._explainer = Explainer(bundle.network, bundle.statistics, bundle.device)
+        self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._lost: DeviceFailed | None = None
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name="scorer", daemon=True)
+        self._thread.start()
+
+    @property
+    def version(self) -> str:
+        return self.bundle.version
+
+    @property
+    def device(self) -> str:
+        return self.bundle.device.type
+
+    @property
+    def tasks(self) -> Tasks:
+        return self._tasks
+
+    @property
+    def thresholds(self) -> Thresholds:
+        return self._thresholds
+
+    async def score(self, windows: Windows, tasks: Ints) -> Scores:
+        if not len(windows):
+            return NO_SCORES
+        scores: Scores = await self._ask(windows, tasks, explain=False)
+        return scores
+
+    async def explain(self, windows: Windows, tasks: Ints) -> list[tuple[Reason, ...]]:
+        if not len(windows):
+            return []
+        reasons: list[tuple[Reason, ...]] = await self._ask(windows, tasks, explain=True)
+        return reasons
+
+    def close(self) -> None:
+        """Finish what waits, then end the thread. Later requests raise DeviceFailed."""
+        self._closed = True
+        self._queue.put(None)
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _ask(self, windows: Windows, tasks: Ints, explain: bool) -> asyncio.Future[Any]:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+
+        def settle_here(found: Any, error: DeviceFailed | None) -> None:
+            if future.done():  # whoever asked has gone
+                return
+            if error is None:
+                future.set_result(found)
+            else:
+                future.set_exception(error)
+
+        def settle(found: Any, error: DeviceFailed | None) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(settle_here, found, error)
+
+        if self._lost is not None or self._closed:
+            future.set_exception(self._lost or DeviceFailed("The scorer is closed."))
+        else:
+            self._queue.put(_Request(windows, tasks, explain, settle))
+        return future
+
+    # On the scorer's own thread
+
+    def _work(self) -> None:
+        if self._threads:
+            torch.set_num_threads(self._threads)  # of the calling thread
+        open_ = True
+        while open_:
+            waiting = self._queue.get()
+            batch: list[_Request] = []
+            events = 0
+            while waiting is not None:
+                batch.append(waiting)
+                events += int(waiting.windows.length.sum())
+                if events >= _AHEAD * self._tokens or self._queue.empty():
+                    break
+                waiting = self._queue.get()
+            open_ = waiting is not None
+            self._answer([r for r in batch if not r.explain])
+            for request in batch:
+                if request.explain:
+                    self._settle([request], lambda r: [self._explain(r[0].windows, r[0].tasks)])
+
+    def _answer(self, requests: list[_Request]) -> None:
+        if requests:
+            self._settle(requests, self._score)
+
+    def _settle(
+        self, requests: list[_Request], answer: Callable[[list[_Request]], list[Any]]
+    ) -> None:
+        try:
+            if self._lost is not None:
+                raise self._lost
+            answers = answer(requests)
+        except Exception as error:  # whatever it is: who waits must hear of it
+            if not isinstance(error, DeviceFailed):
+                _log.exception("the scorer failed")
+                error = DeviceFailed(f"The scorer failed: {error!r}. Restart the worker.")
+            self._lost = error
+            for request in requests:
+                request.settle(None, error)
+            return
+        for request, found in zip(requests, answers, strict=True):
+            request.settle(found, None)
+
+    def _score(self, requests: list[_Request]) -> list[Scores]:
+        windows = concat([r.windows for r in requests])
+        tasks = np.concatenate([r.tasks for r in requests])
+        fine = np.flatnonzero(sound(windows, len(self.bundle.schema.types), self._longest))
+        raw = Raw(
+            np.full((len(windows), len(self._tasks.names)), np.nan, np.float32),
+            np.full(len(windows), np.nan, np.float32),
+        )
+        if len(fine) < len(windows):
+            _log.warning("%d windows are out of bounds and get no score", len(windows) - len(fine))
+        some = self._run(windows if len(fine) == len(windows) else windows.take(fine))
+        raw.logits[fine], raw.surprise[fine] = some.logits, some.surprise
+        own = raw.logits[np.arange(len(windows)), tasks]
+        calibrated = self.bundle.calibration.apply(own, tasks)
+        ends = np.cumsum([len(r.windows) for r in requests])[:-1]
+        parts = zip(np.split(calibrated, ends), np.split(raw.surprise, ends), strict=True)
+        return [Scores(*part) for part in parts]
+
+    def _explain(self, windows: Windows, tasks: Ints) -> list[tuple[Reason, ...]]:
+        found: list[tuple[Reason, ...]] = [()] * len(windows)
+        fine = np.flatnonzero(sound(windows, len(self.bundle.schema.types), self._longest))
+
+        def explain(which: Ints) -> None:
+            try:
+                some = self._explainer.explain(windows.take(which), tasks[which].tolist())
+            except Exception as error:
+                self._check_device(error)
+                if len(which) == 1:
+                    _log.warning("a window cannot be explained: %s", error)
+                    return
+                explain(which[: len(which) // 2])
+                explain(which[len(which) // 2 :])
+            else:
+                for at, reasons in zip(which, some, strict=True):
+                    found[int(at)] = reasons
+
+        if len(fine):
+            explain(fine)
+        return found
+
+    def _run(self, windows: Windows) -> Raw:
+        """Halves the batch until the window that fails is alone."""
+        try:
+            return run(self.bundle.network, windows, self.bundle.device, self._tokens)
+        except Exception as error:
+            self._check_device(error)
+            if len(windows) <= 1:
+                _log.warning("a window cannot be scored: %s", error)
+                shape = (len(windows), len(self._tasks.names))
+                return Raw(
+                    np.full(shape, np.nan, np.float32),
+                    np.full(len(windows), np.nan, np.float32),
+                )
+        half = len(windows) // 2
+        parts = [
+            self._run(windows.take(which)) for which in np.split(np.arange(len(windows)), [half])
+        ]
+        return Raw(
+            np.concatenate([p.logits for p in parts]), np.concatenate([p.surprise for p in parts])
+        )
+
+    def _check_device(self, error: Exception) -> None:
+        """After a failure: raises DeviceFailed unless the device still answers."""
+        if self.bundle.device.type == "cpu":
+            return
+        try:
+            torch.cuda.empty_cache()
+            torch.zeros(8, device=self.bundle.device).sum().item()
+        except RuntimeError as lost:
+            raise DeviceFailed(
+                f"The device {self.bundle.device} does not answer any more ({error}). "
+                "Restart the worker; if it happens again, look at the driver's log."
+            ) from lost
+
+    @property
+    def _longest(self) -> int:
+        return self.bundle.network.config.window
