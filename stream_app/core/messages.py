@@ -96,13 +96,12 @@ class Composer:
         """The one outcome of every record of the group. Raises AssertionError if one has none."""
         seen, outcome = decided.seen, Outcome()
         decoded = seen.decoded
-        for rejected in decoded.rejected:
-            outcome.bury(rejected)
+        dead = list(decoded.rejected)
         for record, place in zip(decoded.records, seen.place.tolist(), strict=True):
             if place == DUPLICATE:
                 outcome.counts[DUPLICATES] += 1
             elif place < 0:
-                outcome.bury(Rejected(record, "late", "older than the user's newest event allows"))
+                dead.append(Rejected(record, "late", "older than the user's newest event allows"))
 
         stamps = self._stamp.headers(seen.tasks, decided.scores)
         cleaned: list[Message] = []
@@ -121,7 +120,9 @@ class Composer:
                 outcome.add(Output.QUARANTINED, passed_on(record, stamps[window], reasons))
                 self._report(outcome, decided, window, decoded.events[at], record.timestamp)
             else:
-                outcome.bury(Rejected(record, "poison", "the scorer fails on this event's window"))
+                dead.append(Rejected(record, "poison", "the scorer fails on this event's window"))
+        for rejected in sorted(dead, key=lambda letter: letter.record.offset):
+            outcome.bury(rejected)
         if cleaned:
             outcome.messages[Output.CLEANED] = cleaned
             outcome.counts[Output.CLEANED] = len(cleaned)
