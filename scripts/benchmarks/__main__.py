@@ -1,0 +1,133 @@
+"""Command line of the benchmark, and its table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from scripts.benchmarks import events, scorers
+from scripts.benchmarks.rig import INPUT, Rig, Run, Variant, save
+
+OURS, THEIRS = "scripts.benchmarks.worker", "scripts.yardstick.worker"
+MODEL_SIMPLE = Variant("1 straightforward, model", THEIRS, "model", "sets")
+MODEL_OURS = Variant("2 shopsentry, model", OURS, "model", "logs")
+FREE_SIMPLE = Variant("3 straightforward, free scorer", THEIRS, "free", "sets")
+FREE_OURS = Variant("4 shopsentry, free scorer", OURS, "free", "logs")
+FREE_TWO = Variant("5 shopsentry, free scorer, two workers", OURS, "free", "logs", workers=2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description="Events a second.")
+    parser.add_argument("--rounds", type=int, default=3, help="of each variant")
+    parser.add_argument("--events", type=int, default=400_000, help="in the backlog")
+    parser.add_argument("--quick", action="store_true", help="one short round: does it run?")
+    parser.add_argument("--two-workers", action="store_true", help="two workers too")
+    parser.add_argument(
+        "--only", default="1234", help="variants to run by number, for example 34 (free scorer)"
+    )
+    parser.add_argument("--stages", action="store_true", help="where (4)'s time goes, a run more")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all runs to FILE too")
+    given = parser.parse_args()
+    rounds, backlog = (1, 60_000) if given.quick else (given.rounds, given.events)
+
+    # variant, events of warm-up, events measured
+    plan = [
+        (MODEL_SIMPLE, 500, 1_000 if given.quick else 4_000),
+        (MODEL_OURS, 4_000, 8_000 if given.quick else 40_000),
+        (FREE_SIMPLE, 1_000, 3_000 if given.quick else 10_000),
+        (FREE_OURS, backlog // 8, backlog * 3 // 4),
+    ]
+    plan = [entry for entry in plan if entry[0].name[0] in given.only]
+    if given.two_workers:
+        plan.append((FREE_TWO, backlog // 4, backlog // 2))
+    runs: list[Run] = []
+    print(_machine(), flush=True)
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder, Rig(Path(folder)) as rig:
+        began = time.monotonic()
+        rig.fill(backlog)
+        encoder = scorers.free_encoder()
+        if any(entry[0].history == "logs" for entry in plan):
+            with rig.redis("logs") as server:
+                events.remember(server.url, "shopsentry", INPUT, encoder)
+                save(server)
+        if any(entry[0].history == "sets" for entry in plan):
+            with rig.redis("sets") as server:
+                events.remember_simply(server.url, INPUT, encoder)
+                save(server)
+        print(
+            f"{rig.backlog} records, {events.USERS} users in Redis: "
+            f"{time.monotonic() - began:.0f} s to prepare\n",
+            flush=True,
+        )
+        for number in range(1, rounds + 1):
+            for variant, warm, measured in plan:
+                run = rig.run(variant, warm, measured)
+                runs.append(run)
+                print(f"round {number}  {_line(run)}", flush=True)
+        if given.stages:
+            run = rig.run(FREE_OURS, backlog // 8, backlog * 3 // 4, stages=True)
+            print(f"\nwith timers  {_line(run)}\n" + _stage_table(run))
+            runs.append(msgspec.structs.replace(run, variant=run.variant + ", with timers"))
+    print("\n" + _table(runs))
+    if given.json is not None:
+        told = {"machine": _machine(), "runs": msgspec.to_builtins(runs)}
+        given.json.write_text(json.dumps(told, indent=1) + "\n")
+
+
+def _machine() -> str:
+    return (
+        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores {platform.machine()}, "
+        f"Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}"
+    )
+
+
+def _line(run: Run) -> str:
+    return (
+        f"{run.variant:40} {run.rate:8,.0f} events/s  CPU us each: worker "
+        f"{run.worker_us:6.1f} Redis {run.redis_us:5.1f} broker {run.broker_us:5.1f}"
+        f"  load {run.load:.1f}"
+    )
+
+
+def _stage_table(run: Run) -> str:
+    ordered = sorted(run.stages_us.items(), key=lambda item: -item[1])
+    return "\n".join(f"  {us:6.2f} us  {name}" for name, us in ordered if us >= 0.005)
+
+
+def _spread(values: Sequence[float], form: str) -> str:
+    middle = statistics.median(values)
+    return f"{middle:{form}} ({min(values):{form}}-{max(values):{form}})"
+
+
+def _table(runs: Sequence[Run]) -> str:
+    by_name: dict[str, list[Run]] = {}
+    for run in runs:
+        by_name.setdefault(run.variant, []).append(run)
+    lines = ["median (min-max) of events/s; CPU us an event: worker, Redis, broker"]
+    for name, some in by_name.items():
+        cpu = ", ".join(
+            _spread([getattr(r, f"{part}_us") for r in some], ".1f")
+            for part in ("worker", "redis", "broker")
+        )
+        lines.append(f"{name:40} {_spread([r.rate for r in some], ',.0f'):28} {cpu}")
+    for ours, simple in ((MODEL_OURS, MODEL_SIMPLE), (FREE_OURS, FREE_SIMPLE)):
+        pairs = list(zip(by_name.get(ours.name, []), by_name.get(simple.name, []), strict=False))
+        if pairs:
+            ratios = [a.rate / b.rate for a, b in pairs]
+            lines.append(
+                f"({ours.name[0]}) / ({simple.name[0]}), round by round: {_spread(ratios, '.1f')}x"
+            )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""Servers, workers and the clock: one run of one variant, looked at from outside.
+
+A rate is the growth of the output topics between two looks, after a warm-up and before the backlog
+runs out; the CPU seconds of worker, Redis and broker are of the same stretch. What a worker says of
+itself does not count.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Self
+
+import psutil
+import redis
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
+from msgspec import Struct
+
+from scripts.benchmarks import events
+from stream_app.core.outcome import Output
+from tests.servers import ROOT, KafkaBroker, RedisServer
+
+INPUT = "bench.events"
+FINAL = (Output.CLEANED, Output.QUARANTINED, Output.DEAD_LETTERS)  # one of them for each record
+LOOK_S = 0.1
+PATIENCE_S = 120.0  # without any output
+
+
+class Variant(Struct, frozen=True):
+    """What is run."""
+
+    name: str
+    module: str  # python -m
+    scorer: str  # free or model
+    history: str  # folder of the Redis whose logs it starts from
+    workers: int = 1
+
+
+class Run(Struct, frozen=True, kw_only=True):
+    """One run of a variant."""
+
+    variant: str
+    events: int  # in the stretch that was measured
+    outcomes: dict[str, int]  # from the beginning to its end
+    seconds: float
+    worker_us: float  # CPU microseconds an event; all workers together
+    redis_us: float
+    broker_us: float
+    load: float  # of the machine, one minute, at the end
+    stages_us: dict[str, float] = {}
+
+    @property
+    def rate(self) -> float:
+        return self.events / self.seconds
+
+
+class _Look(Struct, frozen=True):
+    """The counters at one moment."""
+
+    at_s: float
+    done: int
+    outcomes: dict[str, int]
+    worker_s: float
+    redis_s: float
+    broker_s: float
+
+
+class CompilingBroker(KafkaBroker):
+    """With the JVM's full compiler, as in operation: tests leave it out to start sooner."""
+
+    def _prepare(self) -> list[str]:
+        return [word for word in super()._prepare() if "TieredStopAtLevel" not in word]
+
+
+class Rig:
+    """A broker with the backlog, and Redis servers with remembered logs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._numbers = itertools.count(1)
+        self._stack = ExitStack()
+        self.backlog = 0
+
+    def __enter__(self) -> Self:
+        self._kafka = self._stack.enter_context(CompilingBroker(self._folder / "kafka"))
+        self._admin = self._kafka.admin()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def fill(self, count: int) -> None:
+        self._kafka.create_topics([INPUT], partitions=events.PARTITIONS)
+        self.backlog = events.fill(self._kafka.address, INPUT, count)
+
+    @contextmanager
+    def redis(self, history: str) -> Iterator[RedisServer]:
+        """A Redis as it was when `save` was called in it, or an empty one."""
+        with RedisServer(self._folder / history) as server:
+            client = redis.Redis.from_url(server.url)
+            while client.info("persistence")["loading"]:
+                time.sleep(0.05)
+            yield server
+
+    def run(self, variant: Variant, warm: int, measured: int, *, stages: bool = False) -> Run:
+        """Start it on the whole backlog, look at `measured` events after `warm`, end it."""
+        name = f"r{next(self._numbers)}"
+        topics = [f"{name}.{output}" for output in Output]
+        self._kafka.create_topics(topics, partitions=events.PARTITIONS)
+        told = self._folder / f"{name}.stages"
+        with self.redis(variant.history) as server, ExitStack() as stack:
+            command = [sys.executable, "-m", variant.module, "--kafka", self._kafka.address]
+            command += ["--redis", server.url, "--topic", INPUT, "--prefix", f"{name}."]
+            command += ["--group", name, "--scorer", variant.scorer]
+            if "yardstick" not in variant.module:
+                command += ["--partitions", str(events.PARTITIONS)]
+            if stages:
+                command += ["--stages", str(told)]
+            log = stack.enter_context((self._folder / f"{name}.log").open("wb"))
+            workers = [stack.enter_context(_process(command, log)) for _ in range(variant.workers)]
+            first, last = self._watch(name, workers, server, warm, measured, stages)
+        self._admin.delete_topics(topics)
+        done = last.done - first.done
+
+        def per_event(before: float, after: float) -> float:
+            return (after - before) / done * 1e6
+
+        return Run(
+            variant=variant.name,
+            events=done,
+            outcomes=last.outcomes,
+            seconds=last.at_s - first.at_s,
+            worker_us=per_event(first.worker_s, last.worker_s),
+            redis_us=per_event(first.redis_s, last.redis_s),
+            broker_us=per_event(first.broker_s, last.broker_s),
+            load=os.getloadavg()[0],
+            stages_us=_stages(told, done) if stages else {},
+        )
+
+    def _watch(
+        self,
+        name: str,
+        workers: Sequence[subprocess.Popen[bytes]],
+        server: RedisServer,
+        warm: int,
+        measured: int,
+        stages: bool,
+    ) -> tuple[_Look, _Look]:
+        watched = [[psutil.Process(worker.pid) for worker in workers]]
+        watched += [[psutil.Process(pid)] for pid in (server.pid, self._kafka.pid)]
+        first: _Look | None = None
+        grew_s, before = time.monotonic(), 0
+        while True:
+            outcomes = self._outcomes(name)
+            done = sum(outcomes.values())
+            look = _Look(time.monotonic(), done, outcomes, *(_cpu_s(some) for some in watched))
+            if first is None and done >= warm:
+                first = look
+                _signal(workers, stages)
+            if first is not None and done >= first.done + measured:
+                _signal(workers, stages)
+                return first, look
+            if done > before:
+                grew_s, before = look.at_s, done
+            if look.at_s - grew_s > PATIENCE_S or any(w.poll() is not None for w in workers):
+                log = (self._folder / f"{name}.log").read_text(errors="replace")
+                raise RuntimeError(f"it stopped after {done} events:\n{log[-3000:]}")
+            time.sleep(LOOK_S)
+
+    def _outcomes(self, name: str) -> dict[str, int]:
+        """Records by the output topic they are in."""
+        asked = {
+            TopicPartition(f"{name}.{output}", partition): OffsetSpec.latest()  # type: ignore[no-untyped-call]
+            for output in FINAL
+            for partition in range(events.PARTITIONS)
+        }
+        found: Counter[str] = Counter()
+        for place, answer in self._admin.list_offsets(asked).items():
+            found[place.topic.partition(".")[2]] += answer.result().offset
+        return dict(found)
+
+
+def save(server: RedisServer) -> None:
+    """Whoever starts in this server's folder next begins with what it holds now."""
+    redis.Redis.from_url(server.url, socket_timeout=120).save()
+
+
+@contextmanager
+def _process(command: Sequence[str], log: object) -> Iterator[subprocess.Popen[bytes]]:
+    rest = {k: v for k, v in os.environ.items() if not k.startswith("SHOPSENTRY_")}
+    process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=rest)  # type: ignore[call-overload]
+    try:
+        yield process
+    finally:
+        process.kill()  # nothing of this run is used again
+        process.wait()
+
+
+def _signal(workers: Sequence[subprocess.Popen[bytes]], stages: bool) -> None:
+    if stages:
+        for worker in workers:
+            worker.send_signal(signal.SIGHUP)
+        time.sleep(LOOK_S)
+
+
+def _cpu_s(processes: Sequence[psutil.Process]) -> float:
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
+
+
+def _stages(told: Path, done: int) -> dict[str, float]:
+    """CPU microseconds an event, by stage, and by thread for what is in no stage."""
+    first, last = (json.loads(line) for line in told.read_text().splitlines())
+
+    def spent(kind: str) -> dict[str, float]:
+        return {
+            name: (after - first[kind].get(name, 0.0)) / done * 1e6
+            for name, after in last[kind].items()
+        }
+
+    stages, threads = spent("stages"), spent("threads")
+    off_main = stages.get("redis call", 0.0)
+    found = {f"{name}": us for name, us in stages.items()}
+    found["main, rest"] = threads.pop("main") - (sum(stages.values()) - off_main)
+    found["redis threads, rest"] = threads.pop("redis", 0.0) - off_main
+    return found | {f"thread {name}": us for name, us in threads.items()}
