@@ -250,3 +250,25 @@ async def test_redis_keeps_only_what_may_be_needed(client: Redis) -> None:
             await slide(store, [(b"a", Act(n, n, n))], [committed(EVENTS, n)])
     # The horizon of a coming event, and of the one that is not committed yet.
     assert client.strlen("lean:{0}:w:a") == (POLICY.horizon + 1) * ROW.itemsize
+
+
+@pytest.mark.parametrize("pending", [True, False])
+async def test_rows_that_may_come_again_are_kept_whatever_other_topics_commit(
+    fresh: Fresh, pending: bool
+) -> None:
+    store = fresh()
+    waiting = [(b"a", Act(1000, 1, 0))]
+    await slide(store, waiting, [], MORE)
+    for n in range(0, 40, 2):
+        done = [committed(EVENTS, n), committed(MORE, 0 if pending else 1)]
+        await slide(store, [(b"a", Act(1001 + k, 50 + k, k)) for k in (n, n + 1)], done)
+    again = await slide(store, waiting, done, MORE)
+    assert again == [[waiting[0][1]] if pending else DUPLICATE]
+
+
+async def test_what_is_committed_and_not_stored_is_not_accepted_again(fresh: Fresh) -> None:
+    store = fresh()
+    await slide(store, [(b"a", Act(1000, 1, 0))], [])
+    batch = [(b"a", Act(1001, 2, 3)), (b"b", Act(1001, 3, 4)), (b"a", Act(1002, 4, 5))]
+    answer = await slide(store, batch, [committed(EVENTS, 5)])
+    assert answer == [DUPLICATE, DUPLICATE, [Act(1000, 1, 0), Act(1002, 4, 5)]]
