@@ -261,7 +261,7 @@ async def test_rows_that_may_come_again_are_kept_whatever_other_topics_commit(
     await slide(store, waiting, [], MORE)
     for n in range(0, 40, 2):
         done = [committed(EVENTS, n), committed(MORE, 0 if pending else 1)]
-        await slide(store, [(b"a", Act(1001 + k, 50 + k, k)) for k in (n, n + 1)], done)
+        await slide(store, [(b"a", Act(1100 + k, 50 + k, k)) for k in (n, n + 1)], done)
     again = await slide(store, waiting, done, MORE)
     assert again == [[waiting[0][1]] if pending else DUPLICATE]
 
