@@ -145,11 +145,12 @@ class Desk:
     ) -> None:
         self.memory = MemoryOutbox()
         self.published = self.memory.messages
+        self.scorer = scorer or FixedScorer(TASKS, THRESHOLDS, scores_as_told)
         encoder = SmallEncoder()
         self.pipeline = Pipeline(
             encoder,
             windows or MemoryWindows(encoder.row, WINDOWS),
-            scorer or FixedScorer(TASKS, THRESHOLDS, scores_as_told),
+            self.scorer,
             alerts or MemoryAlertLog(ALERTS),
             outbox or self.memory,
             Policies(WINDOWS, ALERTS),
