@@ -86,7 +86,8 @@ class Child:
         self.folder = Path(tempfile.mkdtemp(prefix=f"shopsentry-{name}-"))
         self._log = self.folder / "log"
         self._stop_s = stop_s
-        variables = {**os.environ, **(environment or {}), "TMPDIR": str(self.folder)}
+        variables = {**(os.environ if environment is None else environment)}
+        variables["TMPDIR"] = str(self.folder)  # what it makes goes with it
         try:
             with self._log.open("wb") as log:
                 self._process = subprocess.Popen(
