@@ -35,3 +35,4 @@ class Runner(faust.Worker):  # type: ignore[misc]
             return  # a signal: `stop_and_shutdown` below waits for the stop that it began
         finally:
             self.stop_and_shutdown()
+            gc.unfreeze()  # or libraries complain of leaks at exit

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from stream_app.core.outcome import Output
 from tests.servers import Kafka, RedisServer, free_port
@@ -57,8 +59,10 @@ class Rig:
         return f"{self.name}.out.{output}"
 
     def create_topics(self, **config: str) -> None:
+        """`config` as in max_message_bytes="1000". Old records stay: tests bring own times."""
         names = [self.input, *(self.topic(output) for output in Output)]
-        self.kafka.create_topics(names, partitions=self.partitions, config=config)
+        settings = {"retention.ms": "-1"} | {k.replace("_", "."): v for k, v in config.items()}
+        self.kafka.create_topics(names, partitions=self.partitions, config=settings)
 
     def environment(self, **settings: object) -> dict[str, str]:
         """For a worker of this rig; `kafka__group="g"` is SHOPSENTRY_KAFKA__GROUP."""
@@ -143,9 +147,33 @@ class Rig:
         consumer = Consumer({"bootstrap.servers": self.kafka.address, "group.id": self.name})
         try:
             places = [TopicPartition(self.input, p) for p in range(self.partitions)]
-            return sum(max(0, p.offset) for p in consumer.committed(places, timeout=10))
+            deadline = time.monotonic() + PATIENCE_S
+            while True:
+                try:
+                    return sum(max(0, p.offset) for p in consumer.committed(places, timeout=10))
+                except KafkaException:  # the group's coordinator is not up yet
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.2)
         finally:
             consumer.close()
+
+    def published(self) -> int:
+        """Messages in the cleaned topic so far."""
+        topic = self.topic(Output.CLEANED)
+        consumer = Consumer({"bootstrap.servers": self.kafka.address, "group.id": self.name})
+        try:
+            places = [TopicPartition(topic, p) for p in range(self.partitions)]
+            return sum(consumer.get_watermark_offsets(place, timeout=10)[1] for place in places)
+        finally:
+            consumer.close()
+
+    def await_published(self, messages: int) -> None:
+        """Until the cleaned topic has that many more."""
+        wanted, deadline = self.published() + messages, time.monotonic() + PATIENCE_S
+        while (done := self.published()) < wanted:
+            assert time.monotonic() < deadline, f"only {done} of {wanted} published"
+            time.sleep(0.02)
 
     def await_committed(self, records: int, patience_s: float = PATIENCE_S) -> None:
         """Until the group has committed that many records."""
@@ -169,6 +197,17 @@ class Worker:
             stdout=self._out,
             stderr=self._out,
         )
+
+    def await_ready(self) -> None:
+        """Until it has partitions; from then on it also knows how to stop."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() < deadline, self.said()
+            with contextlib.suppress(urllib.error.URLError, TimeoutError):
+                self.get("/health")  # 200: assigned and fine
+                return
+            time.sleep(0.1)
 
     def get(self, path: str) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:

@@ -56,7 +56,7 @@ BAD: dict[str, tuple[bytes | None, bytes | None, str | None]] = {
 @pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
 def test_bad_records_are_buried_and_their_neighbours_pass(rig: Rig, codec: str) -> None:
     kinds = BAD if codec == "none" else {"not JSON": BAD["not JSON"]}
-    rig.create_topics(**{"max.message.bytes": "20000000"})
+    rig.create_topics(max_message_bytes="20000000")
     records = [Sent(b"u", event(1000), NOW + 1_000_000, 0)]
     for n, (key, value, _) in enumerate(kinds.values()):
         records.append(Sent(key, value, NOW + 1_000_000, 0, [("kind", b"bad")]))
