@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, NoReturn
 
@@ -90,8 +91,9 @@ def shopsentry(
     context.obj = Invocation(config, debug)
 
 
-def main() -> None:
-    app(prog_name="shopsentry")
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and end the process; without `arguments`, that of the command line."""
+    app(arguments, prog_name="shopsentry")
 
 
 def _end(text: str, code: int) -> NoReturn:
