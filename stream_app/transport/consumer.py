@@ -60,10 +60,10 @@ class BatchConsumer(driver.Consumer):
                 polled, _ = await self._wait_next_records(POLL_S)
                 if not polled:
                     await asyncio.sleep(0)
-                elif not self.flow_active:
-                    await self.perform_seek()  # polled across a rebalance: read these again
-                else:
+                elif self.flow_active:
                     await self._deliver(polled)
+                # Otherwise polled while partitions are revoked. They come again: Faust seeks before
+                # the flow goes on. To seek here would forget what is being drained.
         except (ConsumerStoppedError, asyncio.CancelledError):
             if not self.transport.app.should_stop:
                 raise
