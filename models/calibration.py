@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, structs
 from numpy.typing import NDArray
 
 from stream_app.core.score import Floats
@@ -46,17 +46,31 @@ class Calibration(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def fit(
-    raw: Array, anomalous: NDArray[np.bool_], tasks: NDArray[np.integer[Any]], task_count: int
+    raw: Array,
+    anomalous: NDArray[np.bool_],
+    tasks: NDArray[np.integer[Any]],
+    task_count: int,
+    prior: float | None = None,
 ) -> Calibration:
-    """Events of held-out users in their natural share of anomalies."""
+    """From events of held-out users. `prior`: the share of anomalies where the scores will be used, if
+    the events hold more or fewer.
+    """
     together = _platt(raw, anomalous)
+    shift = 0.0
+    if prior is not None and 0 < anomalous.sum() < len(anomalous):
+        shift = _log_odds(prior) - _log_odds(float(anomalous.mean()))
     lines = []
     for task in range(task_count):
         own = tasks == task
         anomalies = int(anomalous[own].sum())
         enough = min(anomalies, int(own.sum()) - anomalies) >= ENOUGH
-        lines.append(_platt(raw[own], anomalous[own]) if enough else together)
+        line = _platt(raw[own], anomalous[own]) if enough else together
+        lines.append(structs.replace(line, offset=line.offset + shift))
     return Calibration(tuple(lines), (0.5,) * task_count)
+
+
+def _log_odds(share: float) -> float:
+    return float(np.log(share / (1 - share)))
 
 
 def _platt(raw: Array, anomalous: NDArray[np.bool_]) -> Line:

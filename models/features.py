@@ -3,6 +3,8 @@
 Training, offline scoring and the stream all derive them here, so they cannot disagree. Each number of an
 event uses the events before it in the window and itself, never a later one; windows are left-aligned, and
 what stands right of a window's end is filling that nothing reads.
+
+The time of day and week is left out on purpose: campaigns are few, and a network learns when they were.
 """
 
 from __future__ import annotations
@@ -19,11 +21,10 @@ from models.schema import MISSING_ORDINAL, Schema
 from stream_app.core.window import Rows
 
 SPANS: Final = ((10, "10 s"), (60, "1 min"), (600, "10 min"), (3600, "1 h"))
-_HOUR_S: Final = 3600
 _ALIKE: Final = 0.05  # gaps whose logarithms differ by less are the same gap
 _RECENT: Final = 8  # events of the short memory
 
-Form = Literal["duration", "count", "share", "amount", "ratio", "ordinal", "clock"]
+Form = Literal["duration", "count", "share", "amount", "ratio", "ordinal"]
 
 
 class Number(Struct, frozen=True):
@@ -75,8 +76,6 @@ def numbers(schema: Schema) -> tuple[Number, ...]:
         Number("events before", "events in the window", "count"),
     ]
     found += [Number(f"events in {text}", f"events in {text}", "count") for _, text in SPANS]
-    found += [Number(n, "time of day", "clock", own=True) for n in ("day sin", "day cos")]
-    found += [Number(n, "time of week", "clock", own=True) for n in ("week sin", "week cos")]
     for at, f in enumerate(schema.of_kind("category")):
         found.append(Number(f"{f.name} seen", f.title, "count"))
         found.append(Number(f"{f.name} age", f"time since the same {f.title}", "duration"))
@@ -115,9 +114,6 @@ def describe(schema: Schema, window: Columns) -> Tensor:
     for span_s, _ in SPANS:
         oldest = torch.searchsorted(rel_ms, rel_ms - span_s * 1000)
         found.append(place - oldest)
-    for period_s in (24 * _HOUR_S, 7 * 24 * _HOUR_S):
-        angle = (window.at_ms // 1000 % period_s).float() * (2 * math.pi / period_s)
-        found += [angle.sin(), angle.cos()]
 
     same_by: dict[str, Tensor] = {}
     for at, f in enumerate(schema.of_kind("category")):

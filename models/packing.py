@@ -77,18 +77,17 @@ def left_aligned(windows: Windows, which: Ints, width: int) -> Ints:
 
 
 def _leaders(windows: Windows) -> Ints:
-    """For each window the longest window that begins with it, itself if there is none.
-
-    Only windows of consecutive rows are compared: they begin each other if they begin alike.
-    """
+    """For each window one that it is, or begins: the longest that has the same first row."""
     count, size = windows.index.shape
-    steps = np.diff(windows.index, axis=1) == 1
-    plain = (steps | ~windows.mask()[:, :-1]).all(1)
     first = windows.index[np.arange(count), size - windows.length]
-    key = np.where(plain, first, -1 - np.arange(count))  # a window out of order is its own
-    order = np.lexsort((windows.length, key))
-    ends = np.flatnonzero(np.append(key[order][1:] != key[order][:-1], True))
-    longest = order[ends]
+    order = np.lexsort((windows.length, first))
+    ends = np.flatnonzero(np.append(first[order][1:] != first[order][:-1], True))
     leader = np.empty(count, np.int64)
-    leader[order] = np.repeat(longest, np.diff(ends, prepend=-1))
+    leader[order] = np.repeat(order[ends], np.diff(ends, prepend=-1))
+    follower = np.flatnonzero(leader != np.arange(count))
+    width = int(windows.length[follower].max(initial=0))
+    own, others = (left_aligned(windows, some, width) for some in (follower, leader[follower]))
+    begins = ((own == others) | (np.arange(width) >= windows.length[follower, None])).all(1)
+    strangers = follower[~begins]  # rows out of order: the same first row, but other ones after it
+    leader[strangers] = strangers
     return leader

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import numpy as np
@@ -111,9 +110,6 @@ class Explainer:
         inside = [n for n in np.unique(numbers[self._of_input == cell]) if n >= 0]
         strongest = max(inside, key=lambda n: float(by_input[numbers == n].sum()))
         number = self._network.numbers[strongest]
-        if number.form == "clock":
-            at = datetime.fromtimestamp(int(row["at_ms"]) / 1000, UTC)
-            return at.strftime("%a %H:%M UTC"), "the usual hours"
         low, high = self._statistics.expected[strongest]
         return aloud(number, float(values[strongest])), _range(
             aloud(number, low), aloud(number, high)

@@ -200,6 +200,8 @@ class BundleScorer:
         """Halves the batch until the window that fails is alone."""
         try:
             return run(self.bundle.network, windows, self.bundle.device, self._tokens)
+        except DeviceFailed:
+            raise
         except Exception as error:
             self._check_device(error)
             if len(windows) <= 1:

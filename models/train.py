@@ -90,12 +90,14 @@ def train(
     pretrain_epochs: int = 2,
     time_limit_s: float | None = None,
     seed: int = 0,
+    prior: float | None = None,
     device: str = "auto",
     threads: int = 1,
     progress: Progress = lambda _: None,
 ) -> TrainReport:
     """Read event files in order of arrival, train, and write the bundle `out`.
 
+    `prior`: the share of anomalies to expect in use, if the files hold more or fewer of them.
     Deterministic on a CPU, unless the time limit cuts it short. Raises Misconfigured.
     """
     if preset not in PRESETS:
@@ -127,7 +129,7 @@ def train(
     typical = typical_input(network, dataset, parts[0], seed)
     network.typical.copy_(typical.to(place))
 
-    calibration, metrics = _calibrate(network, dataset, parts[2], place)
+    calibration, metrics = _calibrate(network, dataset, parts[2], prior, place)
     events = dataset.windows.take(_golden_events(dataset, parts[2]))
     golden = _compact(events)
     version = bundles.save(
@@ -371,13 +373,13 @@ def _sampled(anomalous: np.ndarray[Any, Any], rng: np.random.Generator) -> Ints:
 
 
 def _calibrate(
-    network: Network, dataset: Dataset, events: Ints, device: torch.device
+    network: Network, dataset: Dataset, events: Ints, prior: float | None, device: torch.device
 ) -> tuple[Calibration, dict[str, Any]]:
     windows, task = dataset.windows.take(events), dataset.task[events]
     raw = run(network, windows, device).logits[np.arange(len(events)), task]
     anomalous = dataset.anomalous[events]
     names = network.schema.task_names
-    calibration = fit(raw, anomalous, task, len(names))
+    calibration = fit(raw, anomalous, task, len(names), prior)
     scores = calibration.apply(raw, task)
     decided = scores >= np.array(calibration.thresholds)[task]
     groups: dict[str, Sequence[str]] = {"task": [names[t] for t in task]}

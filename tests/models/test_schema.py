@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+
+from models import schema as schemas
+from stream_app.core.errors import Misconfigured
+
+GOOD = """
+name = "x"
+tasks = ["a"]
+[types]
+t = "a"
+[[fields]]
+name = "f"
+kind = "category"
+source = "item_id"
+"""
+
+
+def test_shop_events_are_scored_under_three_tasks() -> None:
+    tasks = schemas.load("shop").tasks
+    assert tasks.names == ("browse", "click", "purchase")
+    scored = {kind: tasks.names[task] for kind, task in tasks.of_type.items()}
+    assert scored["search"] == "browse"
+    assert scored["favourite"] == "click"
+    assert scored["cart"] == "purchase"
+
+
+@pytest.mark.parametrize("name", ["shop", "finance", "smart-home"])
+def test_a_schema_survives_being_written(name: str) -> None:
+    schema = schemas.load(name)
+    assert schemas.parse(schemas.dump(schema)) == schema
+
+
+@pytest.mark.parametrize(
+    ("instead_of", "wrong", "complaint"),
+    [
+        ('t = "a"', 't = "b"', "which is not among the tasks"),
+        ('kind = "category"', 'kind = "amount"', "has the source 'item_id', not price"),
+        ('source = "item_id"', 'source = "colour"', "has the source 'colour'"),
+        ('name = "f"', 'name = "at_ms"', "needs another name"),
+        ('name = "f"', 'name = "a b"', "needs another name"),
+        ('kind = "category"', 'kind = "word"', "Invalid enum value 'word'"),
+        ('source = "item_id"', 'source = "item_id"\nbits = 8', "Invalid enum value 8"),
+        ('source = "item_id"', 'source = "item_id"\ncolour = 1', "unknown field"),
+        ('source = "item_id"', 'source = "item_id"\nby = "g"', "is no category"),
+        ("[types]", "[types", "is no schema"),
+    ],
+)
+def test_a_wrong_schema_is_refused_by_name(instead_of: str, wrong: str, complaint: str) -> None:
+    schemas.parse(GOOD)
+    with pytest.raises(Misconfigured, match="mine.toml is no schema") as refused:
+        schemas.parse(GOOD.replace(instead_of, wrong), "mine.toml")
+    assert complaint in str(refused.value)
+
+
+def test_an_unknown_name_is_told_which_exist() -> None:
+    with pytest.raises(Misconfigured, match="finance, shop, smart-home"):
+        schemas.load("bank")

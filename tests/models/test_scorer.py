@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from models import inference, scorer
+from models.bundle import Bundle, score
+from models.dataset import Dataset
+from models.inference import Raw
+from models.network import Network
+from models.scorer import BundleScorer
+from stream_app.core.errors import DeviceFailed
+from stream_app.core.window import Windows
+
+
+@pytest.fixture
+def scoring(bundle: Bundle) -> Iterator[BundleScorer]:
+    made = BundleScorer(bundle)
+    yield made
+    made.close()
+
+
+async def test_requests_that_wait_together_get_each_its_own_scores(
+    scoring: BundleScorer, dataset: Dataset, some: np.ndarray
+) -> None:
+    parts = np.array_split(some, 9)
+    asked = [scoring.score(dataset.windows.take(p), dataset.task[p].tolist()) for p in parts]
+    found = np.concatenate([s.calibrated for s in await asyncio.gather(*asked)])
+    alone = score(scoring.bundle, dataset.windows.take(some), dataset.task[some])
+    np.testing.assert_allclose(found, alone, atol=1e-5)
+    assert ((found >= 0) & (found <= 1)).all()
+
+
+async def test_no_windows_need_no_device(scoring: BundleScorer, dataset: Dataset) -> None:
+    none = dataset.windows.take(np.zeros(0, np.int64))
+    assert len((await scoring.score(none, [])).calibrated) == 0
+    assert await scoring.explain(none, []) == []
+
+
+async def test_a_window_that_is_out_of_bounds_is_nan_and_its_neighbours_are_unharmed(
+    scoring: BundleScorer, dataset: Dataset, some: np.ndarray
+) -> None:
+    few = some[:20]
+    windows, tasks = dataset.windows.take(few), dataset.task[few].tolist()
+    clean = await scoring.score(windows, tasks)
+    index = windows.index.copy()
+    index[7, -1] = len(windows.rows) + 5
+    poisoned = Windows(windows.rows, index, windows.length)
+    found = await scoring.score(poisoned, tasks)
+    assert np.isnan(found.calibrated).nonzero()[0].tolist() == [7]
+    assert np.isnan(found.surprise).nonzero()[0].tolist() == [7]
+    rest = np.arange(20) != 7
+    np.testing.assert_allclose(found.calibrated[rest], clean.calibrated[rest], atol=1e-5)
+    assert (await scoring.explain(poisoned, tasks))[7] == ()
+
+
+async def test_a_window_that_makes_a_pass_fail_is_found_by_halving(
+    scoring: BundleScorer, dataset: Dataset, some: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = some[:33]
+    windows, tasks = dataset.windows.take(few), dataset.task[few].tolist()
+    clean = await scoring.score(windows, tasks)
+    culprit = int(windows.index[11, -1])
+
+    def fails(network: Network, windows: Windows, *rest: object) -> Raw:
+        if (windows.index[:, -1] == culprit).any():
+            raise RuntimeError("out of memory")
+        return inference.run(network, windows, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(scorer, "run", fails)
+    found = await scoring.score(windows, tasks)
+    assert np.isnan(found.calibrated).nonzero()[0].tolist() == [11]
+    rest = np.arange(33) != 11
+    np.testing.assert_allclose(found.calibrated[rest], clean.calibrated[rest], atol=1e-5)
+
+
+async def test_a_lost_device_ends_the_scorer_for_all_who_ask(
+    scoring: BundleScorer, dataset: Dataset, some: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: object) -> Raw:
+        raise DeviceFailed("gone")
+
+    monkeypatch.setattr(scorer, "run", lost)
+    windows, tasks = dataset.windows.take(some[:3]), dataset.task[some[:3]].tolist()
+    for ask in (scoring.score, scoring.score, scoring.explain):
+        with pytest.raises(DeviceFailed, match="gone"):
+            await ask(windows, tasks)
+
+
+async def test_a_closed_scorer_answers_what_waits_and_refuses_the_rest(
+    bundle: Bundle, dataset: Dataset, some: np.ndarray
+) -> None:
+    scoring = BundleScorer(bundle)
+    windows, tasks = dataset.windows.take(some[:3]), dataset.task[some[:3]].tolist()
+    waiting = asyncio.ensure_future(scoring.score(windows, tasks))
+    await asyncio.sleep(0)
+    scoring.close()
+    assert len((await waiting).calibrated) == 3
+    with pytest.raises(DeviceFailed, match="closed"):
+        await scoring.score(windows, tasks)
+
+
+async def test_reasons_are_the_same_each_time_and_in_words(
+    scoring: BundleScorer, dataset: Dataset, some: np.ndarray
+) -> None:
+    bots = np.flatnonzero(dataset.anomalous)[5:200:10]
+    windows, tasks = dataset.windows.take(bots), dataset.task[bots].tolist()
+    reasons = await scoring.explain(windows, tasks)
+    assert reasons == await scoring.explain(windows, tasks)
+    alone = await scoring.explain(windows.take(np.array([3])), tasks[3:4])
+    assert [(r.field, r.events_back) for r in alone[0]] == [
+        (r.field, r.events_back) for r in reasons[3]
+    ]
+    for row, length in zip(reasons, windows.length, strict=True):
+        assert 1 <= len(row) <= 3
+        assert [r.share for r in row] == sorted((r.share for r in row), reverse=True)
+        assert sum(r.share for r in row) <= 1.001
+        assert all(0 <= r.events_back < length and r.observed and r.expected for r in row)
