@@ -13,6 +13,7 @@ from stream_app.commands import settings_of
 from stream_app.core.errors import Misconfigured
 from stream_app.core.outcome import Output
 from stream_app.edges.alert_feed import Alert, follow
+from stream_app.edges.ctrl_c import deferred
 
 
 def alerts(
@@ -30,12 +31,13 @@ def alerts(
     kafka = settings_of(context).kafka
     start = since if since in ("beginning", "now") else time_ms(since)
     found = follow(kafka.librdkafka(), kafka.outputs()[Output.ALERTS], start, user)
-    for value, alert in islice(found, limit):
-        if as_json or alert is None:
-            sys.stdout.buffer.write(value + b"\n")
-            sys.stdout.buffer.flush()
-        else:
-            typer.echo(block(alert))
+    with deferred():
+        for value, alert in islice(found, limit):
+            if as_json or alert is None:
+                sys.stdout.buffer.write(value + b"\n")
+                sys.stdout.buffer.flush()
+            else:
+                typer.echo(block(alert))
 
 
 def time_ms(text: str) -> int:

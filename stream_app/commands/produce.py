@@ -15,6 +15,7 @@ import typer
 
 from stream_app.commands import ensured_input, progress_of, settings_of
 from stream_app.core.errors import Misconfigured
+from stream_app.edges.ctrl_c import check, deferred
 from stream_app.edges.feeds import Fed, Format, Reject, by_time, format_of, lies_sorted, read
 from stream_app.edges.sender import Pacer, Sender, Sending
 
@@ -82,7 +83,7 @@ def produce(
             events = by_time(events)
         began_s = time.monotonic()
         try:
-            with progress_of(f"{file.name} -> {topic}", sender):
+            with deferred(), progress_of(f"{file.name} -> {topic}", sender):
                 _send(sender, islice(events, limit), topic, timestamps, rate, speed)
                 sender.finish()
         except KeyboardInterrupt:
@@ -128,6 +129,7 @@ class _Skipped:
     ) -> Iterator[Fed]:
         row = first
         while row is not None:
+            check()
             if isinstance(row, Fed):
                 yield row
             else:

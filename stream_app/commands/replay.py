@@ -15,6 +15,7 @@ from stream_app.commands import done, ensured_input, progress_of, settings_of
 from stream_app.commands.alerts import time_ms
 from stream_app.core.errors import Misconfigured
 from stream_app.core.outcome import Output
+from stream_app.edges.ctrl_c import deferred
 from stream_app.edges.kafka_admin import ensure_topics
 from stream_app.edges.replaying import (
     Choice,
@@ -148,14 +149,15 @@ def _run(
 ) -> str:
     """Send; what became of it, in words."""
     if dry_run:
-        counts = Counter("would be sent" if one else "left out" for one in outgoing)
+        with deferred():
+            counts = Counter("would be sent" if one else "left out" for one in outgoing)
         sent, left = counts["would be sent"], counts["left out"]
         return f"{sent:,} records would be sent, {left:,} left out,"
     left = 0
     pacer = Pacer(None, speed, time.monotonic())
     with Sender(kafka.librdkafka(), kafka.max_record_bytes) as sender:
         try:
-            with progress_of(what, sender):
+            with deferred(), progress_of(what, sender):
                 for one in outgoing:
                     if one is None:
                         left += 1

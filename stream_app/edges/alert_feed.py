@@ -22,8 +22,15 @@ from msgspec import Struct
 
 from stream_app.core.errors import Misconfigured, Unavailable
 from stream_app.core.messages import AlertData
+from stream_app.edges.ctrl_c import check
 
 ANSWER_S: Final = 10.0
+SETTLING: Final = (  # librdkafka does not call them retriable: it leaves that to us
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_PARTITION,
+)
 T = TypeVar("T")
 POLL_S: Final = 0.2  # so that Ctrl-C is heard
 
@@ -52,6 +59,7 @@ def follow(
         consumer.assign(_starts(consumer, topic, since))
         while True:
             message = consumer.poll(POLL_S)
+            check()
             if message is None or is_passing(message):
                 continue
             value = message.value()
@@ -98,7 +106,7 @@ def patiently(ask: Callable[[], T]) -> T:
         try:
             return ask()
         except KafkaException as error:
-            if not error.args[0].retriable() or time.monotonic() > until:
+            if error.args[0].code() not in SETTLING or time.monotonic() > until:
                 raise
             time.sleep(0.1)
 

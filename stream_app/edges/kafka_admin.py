@@ -56,7 +56,7 @@ async def ensure_topics(
         wanted |= {name: _output_config(o, max_record_bytes) for o, name in outputs.items()}
         missing = {name: config for name, config in wanted.items() if name not in found}
         if missing and not create:
-            raise Misconfigured(_how_to_create(missing, width, replication))
+            raise Misconfigured(how_to_create(missing, width, replication))
         if missing:
             await _create(client, missing, width, replication)
             found = await _await_leaders(client, list(missing), timeout_s)
@@ -144,7 +144,7 @@ async def _create(
         if code and error is not TopicAlreadyExistsError:  # another worker was faster: fine
             raise Misconfigured(
                 f"topic {name} could not be created: {text[0] if text and text[0] else error}\n"
-                + _how_to_create({name: topics[name]}, partitions, replication)
+                + how_to_create({name: topics[name]}, partitions, replication)
             )
 
 
@@ -175,7 +175,7 @@ def _output_config(output: Output, max_record_bytes: int) -> dict[str, str]:
     return config
 
 
-def _how_to_create(
+def how_to_create(
     topics: Mapping[str, Mapping[str, str]], partitions: int, replication: int
 ) -> str:
     names = ", ".join(topics)

@@ -30,6 +30,7 @@ from stream_app.edges.alert_feed import (
     patiently,
     reader,
 )
+from stream_app.edges.ctrl_c import check
 from stream_app.edges.sender import Sending
 
 ORIGIN: Final = "kafka_dlt-original-topic"  # the first of the headers of a dead letter
@@ -267,6 +268,7 @@ def _run(consumer: Consumer, begin: TopicPartition, end: int) -> Iterator[Stored
     silent_s = 0.0
     while True:
         message = consumer.poll(POLL_S)
+        check()
         if message is None:
             silent_s += POLL_S
             if silent_s > SILENT_S:

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from stream_app.core.errors import OutboxUnavailable
 from stream_app.core.record import Headers
+from stream_app.edges.ctrl_c import check
 
 GIVE_UP_S: Final = 60.0  # a record that is not confirmed by then has failed
 POLL_EVERY: Final = 256  # records between looks at what was confirmed
@@ -71,23 +72,31 @@ class Sender:
             except BufferError:
                 self._producer.poll(0.1)
                 self._check()
+                check()
             except KafkaException as error:
                 raise OutboxUnavailable(f"Kafka did not take a record: {error}") from error
         self.sent += 1
         if self.sent % POLL_EVERY == 0:
             self._producer.poll(0)
             self._check()
+            check()
 
     def wait(self, seconds: float) -> None:
         """Let time pass, and take what is confirmed meanwhile."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             self._producer.poll(min(left, 0.2))
+            check()
         self._check()
 
     def finish(self, timeout_s: float = GIVE_UP_S + 5) -> None:
         """Return once all that was sent is confirmed. Raises OutboxUnavailable."""
-        left = self._producer.flush(timeout_s)
+        until = time.monotonic() + timeout_s
+        while left := self._producer.flush(0.2):
+            self._check()
+            check()
+            if time.monotonic() > until:
+                break
         self._check()
         if left:
             raise OutboxUnavailable(

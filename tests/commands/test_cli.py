@@ -1,0 +1,93 @@
+"""The command itself: its help is quick, its errors are short."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stream_app import cli
+from stream_app.core.errors import Misconfigured, Unavailable
+from tests.servers import ROOT
+
+
+def shopsentry(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "stream_app", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_help_names_every_command_and_loads_nothing_heavy() -> None:
+    program = (
+        "import sys; from stream_app.cli import app\n"
+        "try: app(['--help'], prog_name='shopsentry')\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'faust', 'numpy', 'pydantic', 'aiokafka', 'pyarrow', 'redis'}\n"
+        "sys.exit(f'loaded: {heavy & set(sys.modules)}' if heavy & set(sys.modules) else 0)"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert told.returncode == 0, told.stderr
+    assert all(name in told.stdout for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize("arguments", [["--config", "nix.toml", "config"], ["produce", "nix.csv"]])
+def test_an_error_is_a_line_on_stderr(arguments: list[str]) -> None:
+    told = shopsentry(*arguments)
+    assert told.returncode == 2
+    assert told.stderr.startswith("shopsentry: ")
+    assert "Traceback" not in told.stderr
+    assert told.stdout == ""
+
+
+def test_debug_shows_where_an_error_comes_from() -> None:
+    assert "Traceback" in shopsentry("--debug", "produce", "nix.csv").stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(Misconfigured("wrong"), 2), (Unavailable("away"), 1), (KeyboardInterrupt(), 130)],
+)
+def test_the_exit_code_says_what_kind_of_end_it_was(
+    error: BaseException,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def broken() -> None:
+        raise error
+
+    monkeypatch.setitem(cli.COMMANDS, "broken", cli.Command("broken_module:broken", "Ends badly."))
+    module = type(sys)("broken_module")
+    module.__dict__["broken"] = broken
+    monkeypatch.setitem(sys.modules, "broken_module", module)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["broken"])
+    assert ended.value.code == code
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_typing_error_gets_a_suggestion() -> None:
+    told = shopsentry("confg")
+    assert told.returncode == 2
+    assert "config" in told.stderr
+
+
+@pytest.mark.parametrize("name", ["produce", "alerts", "replay", "doctor", "config"])
+def test_a_command_is_where_the_registry_says(name: str) -> None:
+    module, _, function = cli.COMMANDS[name].place.partition(":")
+    assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_config_prints_a_table_for_the_documentation() -> None:
+    told = shopsentry("config", "--docs").stdout
+    assert "| `kafka.bootstrap` | `SHOPSENTRY_KAFKA__BOOTSTRAP` | `localhost:9092` |" in told
+    assert str(Path.home()) not in told
