@@ -27,7 +27,7 @@ from stream_app.core.errors import Misconfigured
 
 BLOCK_BYTES: Final = 1 << 20
 BATCH_ROWS: Final = 8192
-RUN_EVENTS: Final = 500_000  # sorted in memory at once, some 200 MB
+RUN_EVENTS: Final = 250_000  # sorted in memory at once
 MILLISECONDS_FROM: Final = 100_000_000_000  # a larger epoch counts ms: in s it is the year 5138
 
 
