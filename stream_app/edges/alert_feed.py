@@ -87,7 +87,6 @@ def reader(connection: Mapping[str, Any], **more: Any) -> Iterator[Consumer]:
             "isolation.level": "read_committed",
             "auto.offset.reset": "earliest",
             "max.poll.interval.ms": 86_400_000,  # a paced replay may pause a partition for long
-            "fetch.queue.backoff.ms": 10,  # else a full queue pauses fetching for a second
             "log_level": 0,
             **more,
         }
