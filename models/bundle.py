@@ -1,9 +1,13 @@
-"""A model bundle: a folder with all that a scorer needs, under one version. Nothing in it is unpickled.
+"""A model bundle: a folder with all that a scorer needs, under one version. Nothing is unpickled.
 
-    model.safetensors   weights               calibration.json   raw score -> probability, thresholds
-    config.json         name, network         metrics.json       what was measured on held-out users
-    schema.toml         fields, types, tasks  golden.safetensors a few windows and their scores
-    statistics.json     what events look like manifest.json      format, version, a hash of each file
+    model.safetensors    weights
+    config.json          name, shape of the network
+    schema.toml          fields, types, tasks
+    statistics.json      what events look like: edges of codes, usual ranges
+    calibration.json     raw score -> probability, thresholds
+    metrics.json         what was measured on held-out users
+    golden.safetensors   a few windows and their scores
+    manifest.json        format, version, a hash of each file
 
 Loading checks everything, the golden windows last: what loads gives the scores it was shipped with.
 """
@@ -65,7 +69,7 @@ class Golden(Struct, frozen=True):
 
 
 class Bundle(Struct, frozen=True, kw_only=True):
-    """What a bundle holds, checked. `network` is in evaluation mode, on `device`, without gradients."""
+    """What a bundle holds, checked. `network` is on `device`, ready to evaluate, not to train."""
 
     name: str
     version: str

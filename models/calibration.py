@@ -1,7 +1,8 @@
 """Raw scores of a task -> the probability of an anomaly. Fitted on held-out users only (Platt).
 
 A task with few anomalies among them shares the calibration of all tasks together. The share of
-anomalies that the fit saw is kept: a probability is only as good as that share is right for the shop.
+anomalies that the fit saw is kept: a probability is only as good as that share is right for the
+shop.
 """
 
 from __future__ import annotations
@@ -52,8 +53,9 @@ def fit(
     task_count: int,
     prior: float | None = None,
 ) -> Calibration:
-    """From events of held-out users. `prior`: the share of anomalies where the scores will be used, if
-    the events hold more or fewer.
+    """From events of held-out users.
+
+    `prior`: the share of anomalies where scores will be used, if the events hold more or fewer.
     """
     together = _platt(raw, anomalous)
     shift = 0.0

@@ -1,7 +1,7 @@
 """Events -> rows, column by column: the first half of what the model sees, on the hot path.
 
-Hashes are functions of the string alone, so rows of different workers, days and machines agree. Knows
-nothing of windows; the numbers that need a user's past are derived from rows in `features`.
+Hashes are functions of the string alone, so rows of different workers, days and machines agree.
+Knows nothing of windows; the numbers that need a user's past are derived from rows in `features`.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""Rows of a window -> the numbers of each event as of itself: the first half of the network's first layer.
+"""Rows of a window -> numbers of each event as of itself: half of the network's first layer.
 
-Training, offline scoring and the stream all derive them here, so they cannot disagree. Each number of an
-event uses the events before it in the window and itself, never a later one; windows are left-aligned, and
-what stands right of a window's end is filling that nothing reads.
+Training, offline scoring and the stream all derive them here, so they cannot disagree. Each number
+of an event uses the events before it in the window and itself, never a later one; windows are
+left-aligned, and what stands right of a window's end is filling that nothing reads.
 
-The time of day and week is left out on purpose: campaigns are few, and a network learns when they were.
+The time of day and week is left out on purpose: campaigns are few, and a network learns when they
+were.
 """
 
 from __future__ import annotations
@@ -159,7 +160,7 @@ def _spreads(gap: Tensor, place: Tensor) -> list[Tensor]:
 
 
 def _mean_of(which: Tensor, value: Tensor) -> Tensor:
-    """Mean of the values (windows, events) over `which` (windows, events, events); NaN if of none."""
+    """Mean of the values over `which` (windows, events, other events); NaN if of none."""
     present = ~value.isnan()
     pair = torch.stack([value.nan_to_num(0, 0, 0), present.float()], 2)
     total, count = torch.matmul(which.float(), pair).unbind(2)

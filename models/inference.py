@@ -1,7 +1,7 @@
 """A network over windows: raw scores and surprise of each window's own event.
 
-The one way from windows to numbers: the scorer, the evaluation of training and the golden windows take
-it. Pure but for the device. A score does not depend on what else is in the batch.
+The one way from windows to numbers: the scorer, the evaluation of training and the golden windows
+take it. Pure but for the device. A score does not depend on what else is in the batch.
 """
 
 from __future__ import annotations
@@ -46,11 +46,12 @@ def run(network: Network, windows: Windows, device: torch.device, budget: int = 
     logits = np.empty((len(windows), len(network.heads)), np.float32)
     surprise = np.empty(len(windows), np.float32)
     shared = network.config.attention == "causal"
-    found: list[tuple[Pass, Tensor, Tensor]] = []
     with torch.inference_mode():
         rows = columns(network.schema, windows.rows).to(device)
-        for one in passes(windows, budget or TOKENS[device.type], shared):
-            found.append((one, *_run_pass(network, rows, one, device)))
+        found = [
+            (one, *_run_pass(network, rows, one, device))
+            for one in passes(windows, budget or TOKENS[device.type], shared)
+        ]
         for one, some_logits, some_surprise in found:  # one wait for the device, after all passes
             logits[one.windows] = some_logits.cpu().numpy()
             surprise[one.windows] = some_surprise.cpu().numpy()

@@ -1,7 +1,8 @@
-"""Which events a bidirectional encoder must guess: 15 %, of them 80 % hidden, 10 % exchanged, 10 % kept.
+"""Which events a bidirectional encoder must guess: 15 %; 80 % of them hidden, 10 % exchanged.
 
-A pure function of the events' ids and a seed: the same on every machine, in any batch. The exchanged and
-kept ones matter: with them one unmasked pass is as good a surprise as one pass for each event.
+A pure function of the events' ids and a seed: the same on every machine, in any batch. The
+exchanged and kept ones matter: with them one unmasked pass is as good a surprise as one pass for
+each event.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ Flags = NDArray[np.bool_]
 
 
 def average_precision(scores: Array, anomalous: Flags) -> float:
-    """Mean precision over the anomalies, best score first; ties count as one step. NaN without any."""
+    """Mean precision over the anomalies; equal scores are one step. NaN without anomalies."""
     if not anomalous.any():
         return float("nan")
     order = np.argsort(-scores, kind="stable")

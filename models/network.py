@@ -1,8 +1,8 @@
 """The BERT: an event's fields and numbers -> one token -> hidden states -> heads.
 
-Knows windows as tensors alone; nothing of files, training or devices. Windows are left-aligned. With
-causal attention (the default) a position reads nothing right of it, so filling needs no mask, and a
-window that begins another one is read off the longer one's states.
+Knows windows as tensors alone; nothing of files, training or devices. Windows are left-aligned.
+With causal attention (the default) a position reads nothing right of it, so filling needs no mask,
+and a window that begins another one is read off the longer one's states.
 """
 
 from __future__ import annotations
@@ -173,10 +173,10 @@ class Network(nn.Module):
         return states
 
     def encode_at(self, tokens: Tensor, lengths: Tensor, line: Tensor, place: Tensor) -> Tensor:
-        """(read, hidden): what `encode` has at (line, place), without the rest where that is cheaper.
+        """(read, hidden): `encode` at (line, place), without the rest where that is cheaper.
 
-        Only keys and values of the last layer need all events, so a shallow causal encoder saves the
-        better part of that layer when few events are read.
+        Only keys and values of the last layer need all events, so a shallow causal encoder saves
+        the better part of that layer when few events are read.
         """
         few = len(line) * _FEW <= tokens.shape[0] * tokens.shape[1]
         if self.config.attention != "causal" or not few or self.config.size.layers > _SHALLOW:
@@ -217,12 +217,12 @@ class Network(nn.Module):
         return self._guessed
 
     def guesses(self, states: Tensor) -> list[Tensor]:
-        """For each guessed field, (..., classes) of the event after the state (causal) or its own."""
+        """For each guessed field (..., classes): of the event after a state, or its own."""
         found = self.guess_head(self.guess_trunk(states)).float()
         return list(found.split(list(self._guessed.values()), -1))
 
     def classes(self, type_: Tensor, hashes: Tensor, before: Tensor, described: Tensor) -> Tensor:
-        """(..., guessed fields): the true classes of events; `before` has the hashes of the event before."""
+        """(..., guessed fields): true classes; `before` has the hashes of the event before."""
         at = {n.name: place for place, n in enumerate(self.numbers)}
         found = [type_]
         for place, f in enumerate(self.schema.of_kind("category")):
@@ -237,7 +237,7 @@ class Network(nn.Module):
         return torch.stack(found, -1)
 
     def _by_code(self, of_number: Tensor) -> Tensor:
-        """(..., numbers) -> (..., codes): each number's value at its bins, then at its missing flag."""
+        """(..., numbers) -> (..., codes): a number's value at its bins, and its missing flag."""
         return torch.cat([of_number.repeat_interleave(self.bins, -1), of_number], -1)
 
 

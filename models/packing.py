@@ -1,8 +1,8 @@
 """Windows -> the fewest and fullest forward passes that score them all.
 
 With causal attention a window that is the beginning of another one costs nothing: the windows of a
-user's events j, j+1, ... begin at the same row until the log is longer than a window, so one pass over
-the longest answers for all. What is left is sorted by length, so that little is filling.
+user's events j, j+1, ... begin at the same row until the log is longer than a window, so one pass
+over the longest answers for all. What is left is sorted by length, so that little is filling.
 
     index of three windows        passes
     r4                            r4 r5 r6    -> read at 0, 1 and 2

@@ -1,7 +1,7 @@
-"""Why a window looks anomalous: the cells of its field x event table that speak for it, in plain words.
+"""Why a window looks anomalous: the cells of its field x event table that say so, in words.
 
-Gradient times (input - typical input), of the task's score, in one backward pass over the batch. A cell
-gathers what a person would call one thing. Says what the model saw, not what the user meant.
+Gradient times (input - typical input), of the task's score, in one backward pass over the batch. A
+cell gathers what a person would call one thing. Says what the model saw, not what the user meant.
 """
 
 from __future__ import annotations

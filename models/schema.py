@@ -1,7 +1,7 @@
 """What a model reads of an event: fields, their kinds, and the task of each event type.
 
-A schema is a TOML file, stored with every bundle. It says how a row looks after `window.HEAD`; it knows
-nothing of how rows are made (`encoding`) or read (`features`).
+A schema is a TOML file, stored with every bundle. It says how a row looks after `window.HEAD`; it
+knows nothing of how rows are made (`encoding`) or read (`features`).
 """
 
 from __future__ import annotations
@@ -80,11 +80,9 @@ class Schema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def row(self) -> np.dtype[np.void]:
         """`window.HEAD`, the fields, the type's number, and bytes to fill up to a multiple of 8."""
+        forms = {"amount": "<f2", "ordinal": "u1"}
         columns: list[tuple[str, str]] = [*HEAD]
-        for f in self.fields:
-            columns.append(
-                (f.name, {"amount": "<f2", "ordinal": "u1"}.get(f.kind, f"<u{f.bits // 8}"))
-            )
+        columns += [(f.name, forms.get(f.kind, f"<u{f.bits // 8}")) for f in self.fields]
         columns.append(("type", "u1"))
         spare = -np.dtype(columns).itemsize % 8
         return np.dtype([*columns, ("spare", f"V{spare}")] if spare else columns)

@@ -1,8 +1,9 @@
 """`ports.Scorer` for a bundle: the running system's one door to torch.
 
-A thread of its own takes all requests that wait, scores them as one batch, and hands each its part; the
-event loop never waits for the device. A window that cannot be scored is found by halving and comes back
-as NaN; its neighbours are unharmed. A device that does not answer any more ends the scorer.
+A thread of its own takes all requests that wait, scores them as one batch, and hands each its part;
+the event loop never waits for the device. A window that cannot be scored is found by halving and
+comes back as NaN; its neighbours are unharmed. A device that does not answer any more ends the
+scorer.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class _Request(Struct):
 
 
 class BundleScorer:
-    """`threads`: of torch for one operation on a CPU, 0 as torch decides. `tokens`: events a pass."""
+    """`threads`: of torch on a CPU, 0 as it decides. `tokens`: events a pass, 0 as measured."""
 
     def __init__(self, bundle: Bundle, threads: int = 1, tokens: int = 0) -> None:
         self.bundle = bundle
@@ -109,7 +110,7 @@ class BundleScorer:
         if self._lost is not None or self._closed:
             future.set_exception(self._lost or DeviceFailed("The scorer is closed."))
         else:
-            self._queue.put(_Request(windows, tasks, explain, settle))
+            self._queue.put(_Request(windows, np.asarray(tasks, np.int64), explain, settle))
         return future
 
     # On the scorer's own thread
@@ -133,6 +134,11 @@ class BundleScorer:
             for request in batch:
                 if request.explain:
                     self._settle([request], lambda r: [self._explain(r[0].windows, r[0].tasks)])
+        self._lost = self._lost or DeviceFailed("The scorer is closed.")
+        while not self._queue.empty():  # asked while it was closing
+            late = self._queue.get()
+            if late is not None:
+                late.settle(None, self._lost)
 
     def _answer(self, requests: list[_Request]) -> None:
         if requests:

@@ -80,7 +80,7 @@ def _newest(schema: Schema, dataset: Dataset, events: Ints) -> tuple[Columns, Ar
 
 
 def _edges(values: Array) -> tuple[float, ...]:
-    """Half of the edges by quantile, half evenly over the range: heavy tails keep their resolution."""
+    """Half of the edges by quantile, half evenly: heavy tails keep their resolution."""
     known = values[np.isfinite(values)].astype(np.float64)
     if not len(known):
         return tuple(float(at) for at in range(_BINS + 1))

@@ -1,7 +1,7 @@
 """How unexpected an event is: minus the log probability of each of its fields, in nats.
 
-From the heads that were pre-trained to guess events, in the same pass that scores: causally from the
-state before the event, in a bidirectional encoder from the event's own state.
+From the heads that were pre-trained to guess events, in the same pass that scores: causally from
+the state before the event, in a bidirectional encoder from the event's own state.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
     choose     15 %   the best epoch, by average precision
     calibrate  15 %   score -> probability; what is measured there goes into metrics.json
 
-Users, and campaigns with all users they touched, are in one part only. A causal encoder learns from every
-event of a stretch at once, a bidirectional one from as-of windows, each for its newest event.
+Users, and campaigns with all users they touched, are in one part only. A causal encoder learns from
+every event of a stretch at once, a bidirectional one from as-of windows, for their newest events.
 """
 
 from __future__ import annotations
@@ -341,7 +341,7 @@ def _schedule(done: float) -> float:
 
 
 def _stretches_of(dataset: Dataset, events: Ints) -> Callable[[np.random.Generator], Ints]:
-    """Draws events whose windows, half overlapping, cover all `events`; another draw, other cuts."""
+    """Draws events whose windows, half overlapping, cover all `events`."""
     order = events[np.argsort(dataset.user[events], kind="stable")]
     user = dataset.user[order]
     cuts = np.flatnonzero(np.diff(user)) + 1

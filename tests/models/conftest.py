@@ -26,7 +26,7 @@ class Files(msgspec.Struct):
 
 
 def write_shop(folder: Path, users: int, seed: int) -> Files:
-    """People who browse at their own pace; one user in six is a bot that clicks one item quickly."""
+    """People who browse at their own pace; one user in six is a bot on one item."""
     dice = random.Random(seed)
     events, labels = [], []
     for user in range(users):

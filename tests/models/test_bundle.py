@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def test_a_bundle_scores_its_golden_windows_as_when_it_was_made(
     assert bundle.version.startswith("shop-tiny-")
 
 
-def edit(file: str, change: Callable[[dict], None]) -> Callable[[Path], None]:
+def edit(file: str, change: Callable[[Any], None]) -> Callable[[Path], None]:
     def apply(folder: Path) -> None:
         content = json.loads((folder / file).read_text())
         change(content)
@@ -50,7 +51,7 @@ def cut(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1000])
 
 
-DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no folder": (shutil.rmtree, "no such folder"),
     "no manifest": (lambda f: (f / "manifest.json").unlink(), "no manifest.json"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
@@ -104,7 +105,7 @@ def seal(folder: Path) -> None:
     ],
 )
 def test_files_of_different_bundles_are_refused(
-    copy: Path, file: str, change: Callable[[dict], None], complaint: str
+    copy: Path, file: str, change: Callable[[Any], None], complaint: str
 ) -> None:
     edit(file, change)(copy)
     seal(copy)

@@ -18,7 +18,11 @@ def event(**fields: object) -> Event:
 
 def test_rows_are_the_same_on_every_machine(shop: Schema) -> None:
     row = SchemaEncoder(shop).encode(
-        [event(item_id="i1", category_id="c1", query="red shoes", price=9.5, position=3, quantity=2)]
+        [
+            event(
+                item_id="i1", category_id="c1", query="red shoes", price=9.5, position=3, quantity=2
+            )
+        ]
     )[0]
     assert row["at_ms"] == 5
     assert row["id"] == 0x1F7E24023B50EAEF
@@ -59,7 +63,11 @@ def test_no_text_hashes_to_missing_and_a_full_cache_forgets() -> None:
 
 def test_attributes_are_read_as_the_field_wants_them() -> None:
     finance = schemas.load("finance")
-    sent = [{"country": "NO", "balance": -20.0}, {"country": 47.0, "balance": "12.5"}, {"balance": "x"}]
+    sent = [
+        {"country": "NO", "balance": -20.0},
+        {"country": 47.0, "balance": "12.5"},
+        {"balance": "x"},
+    ]
     rows = SchemaEncoder(finance).encode([event(type="login", attributes=a) for a in [*sent, None]])
     assert rows["country"].tolist()[2:] == [0, 0]
     assert (rows["country"][:2] > 0).all()

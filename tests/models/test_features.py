@@ -35,7 +35,9 @@ def window(shop: Schema, seed: int, count: int) -> tuple[list[Event], Columns]:
 def test_later_events_change_nothing_that_is_derived_of_earlier_ones(shop: Schema) -> None:
     _, whole = window(shop, seed=1, count=40)
     _, other = window(shop, seed=2, count=40)
-    changed = Columns(*(torch.cat([w[:, :25], o[:, 25:]], 1) for w, o in zip(whole, other)))
+    changed = Columns(
+        *(torch.cat([w[:, :25], o[:, 25:]], 1) for w, o in zip(whole, other, strict=True))
+    )
     rest_ms = whole.at_ms[:, 24:25] + other.at_ms[:, 25:] - other.at_ms[:, 25:26]
     changed = changed._replace(at_ms=torch.cat([whole.at_ms[:, :25], rest_ms], 1))
     ours, theirs = describe(shop, whole), describe(shop, changed)
@@ -83,7 +85,9 @@ def test_counts_are_those_of_a_plain_loop(shop: Schema) -> None:
 
 def test_the_first_event_of_a_window_has_no_past(shop: Schema) -> None:
     _, held = window(shop, seed=5, count=3)
-    first = dict(zip([n.name for n in numbers(shop)], describe(shop, held)[0, 0].tolist()))
+    first = dict(
+        zip([n.name for n in numbers(shop)], describe(shop, held)[0, 0].tolist(), strict=True)
+    )
     assert math.isnan(first["gap"])
     assert math.isnan(first["item age"])
     assert first["item seen"] == first["events in 1 h"] == first["events before"] == 0

@@ -15,7 +15,7 @@ def test_the_same_ids_and_seed_mask_the_same_and_another_seed_others() -> None:
     _, one = masked()
     _, again = masked()
     _, other = masked(seed=1)
-    assert all(np.array_equal(a, b) for a, b in zip(one, again))
+    assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
     assert not np.array_equal(one.guessed, other.guessed)
 
 

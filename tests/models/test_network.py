@@ -79,7 +79,7 @@ def test_later_rows_change_no_earlier_state(bundle: Bundle, dataset: Dataset) ->
 def test_names_of_things_do_not_matter_only_which_are_the_same(
     bundle: Bundle, dataset: Dataset, some: np.ndarray
 ) -> None:
-    """Another shop's ids: other hashes, the same equalities. Counts carry the most part of a score."""
+    """Another shop's ids: other hashes, the same equalities, about the same scores."""
     windows = dataset.windows.take(some)
     rows = windows.rows.copy()
     for name in ("item", "category"):

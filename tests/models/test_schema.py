@@ -49,7 +49,7 @@ def test_a_schema_survives_being_written(name: str) -> None:
 )
 def test_a_wrong_schema_is_refused_by_name(instead_of: str, wrong: str, complaint: str) -> None:
     schemas.parse(GOOD)
-    with pytest.raises(Misconfigured, match="mine.toml is no schema") as refused:
+    with pytest.raises(Misconfigured, match=r"mine\.toml is no schema") as refused:
         schemas.parse(GOOD.replace(instead_of, wrong), "mine.toml")
     assert complaint in str(refused.value)
 

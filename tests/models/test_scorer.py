@@ -27,7 +27,7 @@ async def test_requests_that_wait_together_get_each_its_own_scores(
     scoring: BundleScorer, dataset: Dataset, some: np.ndarray
 ) -> None:
     parts = np.array_split(some, 9)
-    asked = [scoring.score(dataset.windows.take(p), dataset.task[p].tolist()) for p in parts]
+    asked = [scoring.score(dataset.windows.take(p), dataset.task[p]) for p in parts]
     found = np.concatenate([s.calibrated for s in await asyncio.gather(*asked)])
     alone = score(scoring.bundle, dataset.windows.take(some), dataset.task[some])
     np.testing.assert_allclose(found, alone, atol=1e-5)
@@ -36,15 +36,15 @@ async def test_requests_that_wait_together_get_each_its_own_scores(
 
 async def test_no_windows_need_no_device(scoring: BundleScorer, dataset: Dataset) -> None:
     none = dataset.windows.take(np.zeros(0, np.int64))
-    assert len((await scoring.score(none, [])).calibrated) == 0
-    assert await scoring.explain(none, []) == []
+    assert len((await scoring.score(none, dataset.task[:0])).calibrated) == 0
+    assert await scoring.explain(none, dataset.task[:0]) == []
 
 
 async def test_a_window_that_is_out_of_bounds_is_nan_and_its_neighbours_are_unharmed(
     scoring: BundleScorer, dataset: Dataset, some: np.ndarray
 ) -> None:
     few = some[:20]
-    windows, tasks = dataset.windows.take(few), dataset.task[few].tolist()
+    windows, tasks = dataset.windows.take(few), dataset.task[few]
     clean = await scoring.score(windows, tasks)
     index = windows.index.copy()
     index[7, -1] = len(windows.rows) + 5
@@ -61,7 +61,7 @@ async def test_a_window_that_makes_a_pass_fail_is_found_by_halving(
     scoring: BundleScorer, dataset: Dataset, some: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = some[:33]
-    windows, tasks = dataset.windows.take(few), dataset.task[few].tolist()
+    windows, tasks = dataset.windows.take(few), dataset.task[few]
     clean = await scoring.score(windows, tasks)
     culprit = int(windows.index[11, -1])
 
@@ -84,7 +84,7 @@ async def test_a_lost_device_ends_the_scorer_for_all_who_ask(
         raise DeviceFailed("gone")
 
     monkeypatch.setattr(scorer, "run", lost)
-    windows, tasks = dataset.windows.take(some[:3]), dataset.task[some[:3]].tolist()
+    windows, tasks = dataset.windows.take(some[:3]), dataset.task[some[:3]]
     for ask in (scoring.score, scoring.score, scoring.explain):
         with pytest.raises(DeviceFailed, match="gone"):
             await ask(windows, tasks)
@@ -94,7 +94,7 @@ async def test_a_closed_scorer_answers_what_waits_and_refuses_the_rest(
     bundle: Bundle, dataset: Dataset, some: np.ndarray
 ) -> None:
     scoring = BundleScorer(bundle)
-    windows, tasks = dataset.windows.take(some[:3]), dataset.task[some[:3]].tolist()
+    windows, tasks = dataset.windows.take(some[:3]), dataset.task[some[:3]]
     waiting = asyncio.ensure_future(scoring.score(windows, tasks))
     await asyncio.sleep(0)
     scoring.close()
@@ -107,7 +107,7 @@ async def test_reasons_are_the_same_each_time_and_in_words(
     scoring: BundleScorer, dataset: Dataset, some: np.ndarray
 ) -> None:
     bots = np.flatnonzero(dataset.anomalous)[5:200:10]
-    windows, tasks = dataset.windows.take(bots), dataset.task[bots].tolist()
+    windows, tasks = dataset.windows.take(bots), dataset.task[bots]
     reasons = await scoring.explain(windows, tasks)
     assert reasons == await scoring.explain(windows, tasks)
     alone = await scoring.explain(windows.take(np.array([3])), tasks[3:4])
