@@ -9,20 +9,41 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
 from scripts.benchmarks import events, scorers
-from scripts.benchmarks.rig import INPUT, Rig, Run, Variant, save
+from scripts.benchmarks.rig import Rig, Run, Variant, save
+from stream_app.settings import ScorerSettings
 
 OURS, THEIRS = "scripts.benchmarks.worker", "scripts.yardstick.worker"
-MODEL_SIMPLE = Variant("1 straightforward, model", THEIRS, "model", "sets")
-MODEL_OURS = Variant("2 shopsentry, model", OURS, "model", "logs")
-FREE_SIMPLE = Variant("3 straightforward, free scorer", THEIRS, "free", "sets")
-FREE_OURS = Variant("4 shopsentry, free scorer", OURS, "free", "logs")
-FREE_TWO = Variant("5 shopsentry, free scorer, two workers", OURS, "free", "logs", workers=2)
+RANDOM, DAY = "bench.random", "bench.day"  # input topics
+MODEL_SIMPLE = Variant("1 straightforward, model", THEIRS, "model", DAY, "day-sets")
+MODEL_OURS = Variant("2 shopsentry, model", OURS, "model", DAY, "day-logs")
+FREE_SIMPLE = Variant("3 straightforward, free scorer", THEIRS, "free", RANDOM, "sets")
+FREE_OURS = Variant("4 shopsentry, free scorer", OURS, "free", RANDOM, "logs")
+FREE_TWO = Variant("5 shopsentry, free, two workers", OURS, "free", RANDOM, "logs", workers=2)
+
+
+def prepare(rig: Rig, backlog: int, day: int) -> None:
+    """Both topics, and the four Redis servers that workers start from."""
+    encoder = scorers.free_encoder()
+    shop = events.Shop(day, day)
+    rig.fill(RANDOM, events.random_records(backlog))
+    rig.fill(DAY, shop.records())
+    histories: list[tuple[str, Callable[[], Iterator[events.History]]]] = [
+        ("", lambda: events.full_logs(encoder, RANDOM)),
+        ("day-", lambda: shop.history(encoder, DAY)),
+    ]
+    for kind, history in histories:
+        with rig.redis(f"{kind}logs") as server:
+            events.remember(server.url, encoder, history())
+            save(server)
+        with rig.redis(f"{kind}sets") as server:
+            events.remember_simply(server.url, history())
+            save(server)
 
 
 def main() -> None:
@@ -35,9 +56,12 @@ def main() -> None:
         "--only", default="1234", help="variants to run by number, for example 34 (free scorer)"
     )
     parser.add_argument("--stages", action="store_true", help="where (4)'s time goes, a run more")
+    bundle = ScorerSettings().bundle
+    parser.add_argument("--bundle", type=Path, default=bundle, help="the model; else as shipped")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all runs to FILE too")
     given = parser.parse_args()
     rounds, backlog = (1, 60_000) if given.quick else (given.rounds, given.events)
+    day = 20_000 if given.quick else 60_000
 
     # variant, events of warm-up, events measured
     plan = [
@@ -51,23 +75,13 @@ def main() -> None:
         plan.append((FREE_TWO, backlog // 4, backlog // 2))
     runs: list[Run] = []
     print(_machine(), flush=True)
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder, Rig(Path(folder)) as rig:
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as folder,
+        Rig(Path(folder), given.bundle) as rig,
+    ):
         began = time.monotonic()
-        rig.fill(backlog)
-        encoder = scorers.free_encoder()
-        if any(entry[0].history == "logs" for entry in plan):
-            with rig.redis("logs") as server:
-                events.remember(server.url, "shopsentry", INPUT, encoder)
-                save(server)
-        if any(entry[0].history == "sets" for entry in plan):
-            with rig.redis("sets") as server:
-                events.remember_simply(server.url, INPUT, encoder)
-                save(server)
-        print(
-            f"{rig.backlog} records, {events.USERS} users in Redis: "
-            f"{time.monotonic() - began:.0f} s to prepare\n",
-            flush=True,
-        )
+        prepare(rig, backlog, day)
+        print(f"prepared in {time.monotonic() - began:.0f} s\n", flush=True)
         for number in range(1, rounds + 1):
             for variant, warm, measured in plan:
                 run = rig.run(variant, warm, measured)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -18,13 +18,16 @@ import redis
 from confluent_kafka import Producer
 
 from models.encoding import SchemaEncoder
-from scripts.yardstick.windows import key_of, members
+from models.simulate.shop import SimulationConfig, simulate
+from models.simulate.style import STYLES
+from scripts.yardstick.windows import SIZE, TTL_S, key_of, members
 from stream_app.core.event import Event
 from stream_app.core.record import Source
 from stream_app.core.window import Rows, WindowPolicy, seq_of, source_tag
 from stream_app.edges.redis_client import connect
 from stream_app.edges.redis_windows import RedisWindows
 
+PREFIX: Final = "shopsentry"  # of the keys, as by default
 USERS: Final = 100_000
 EXPONENT: Final = 0.9
 LATE: Final = 0.02
@@ -38,6 +41,14 @@ ITEMS: Final = 200_000
 TYPES: Final = ("browse",) * 12 + ("click",) * 6 + ("cart", "purchase")
 
 
+class History(NamedTuple):
+    """Rows of one source, ascending by seq within each user."""
+
+    source: Source
+    users: list[str]  # of each row
+    rows: Rows
+
+
 def user_name(number: int) -> str:
     return f"u{number:09d}"
 
@@ -46,8 +57,8 @@ def partition_of(user: str) -> int:
     return zlib.crc32(user.encode()) % PARTITIONS
 
 
-def values(count: int, seed: int = 1) -> Iterator[tuple[str, bytes]]:
-    """User and value of each record."""
+def random_records(count: int, seed: int = 1) -> Iterator[tuple[str, bytes]]:
+    """User and value."""
     random = np.random.default_rng(seed)
     weights = np.cumsum(np.arange(1, USERS + 1) ** -EXPONENT)
     users = np.searchsorted(weights / weights[-1], random.random(count))
@@ -78,8 +89,45 @@ def values(count: int, seed: int = 1) -> Iterator[tuple[str, bytes]]:
         yield user, encode(event)
 
 
-def fill(bootstrap: str, topic: str, count: int) -> int:
-    """Write the backlog; returns how many records it has, the unreadable first ones included."""
+class Shop:
+    """A simulated day for the model: scores and windows are as in earnest, unlike random events'.
+
+    The first `before` events are in Redis when a worker starts, the others in the topic.
+    """
+
+    def __init__(self, before: int, count: int) -> None:
+        config = SimulationConfig(
+            seed=3,
+            events=before + count,
+            span_ms=24 * 3600 * 1000,
+            style=STYLES["full"],
+            attack_share=0.02,
+            late_share=LATE,
+        )
+        told = [simulated.event for simulated in simulate(config)]
+        self.before, self.after = told[:before], told[before:]
+
+    def records(self) -> Iterator[tuple[str, bytes]]:
+        """User and value."""
+        encode = msgspec.json.Encoder().encode
+        return ((str(event["user_id"]), encode(event)) for event in self.after)
+
+    def history(self, encoder: SchemaEncoder, topic: str) -> Iterator[History]:
+        """Its seqs are of another topic, so that no record's offset is below them."""
+        events = msgspec.convert(self.before, list[Event])
+        source, some = f"{topic}.before", 1024
+        for partition in range(PARTITIONS):
+            own = [event for event in events if partition_of(event.user_id) == partition]
+            for begin in range(0, len(own), some):
+                chunk = own[begin : begin + some]
+                rows = encoder.encode(chunk)
+                first = seq_of(source_tag(source), 1 + begin)
+                rows["seq"] = (np.arange(len(chunk)) + first).astype(np.uint64)
+                yield History(Source(source, partition), [event.user_id for event in chunk], rows)
+
+
+def fill(bootstrap: str, topic: str, records: Iterable[tuple[str, bytes]]) -> int:
+    """Write a backlog; returns how many records it has, the unreadable first ones included."""
     producer = Producer(
         {
             "bootstrap.servers": bootstrap,
@@ -91,19 +139,21 @@ def fill(bootstrap: str, topic: str, count: int) -> int:
     for partition in range(PARTITIONS):
         for _ in range(HISTORY):
             producer.produce(topic, b"not an event", b"nobody", partition=partition)
-    for at, (user, value) in enumerate(values(count)):
+    count = PARTITIONS * HISTORY
+    for user, value in records:
         producer.produce(topic, value, user.encode(), partition=partition_of(user))
-        if at % 1000 == 0:
+        count += 1
+        if count % 1000 == 0:
             producer.poll(0)
     if unsent := producer.flush(60):
         raise RuntimeError(f"Kafka did not take {unsent} records")
-    return count + PARTITIONS * HISTORY
+    return count
 
 
-def histories(encoder: SchemaEncoder, topic: str) -> Iterator[tuple[int, list[str], Rows]]:
-    """Partition, users and their rows, HISTORY a user, one user after another; some users a time.
+def full_logs(encoder: SchemaEncoder, topic: str) -> Iterator[History]:
+    """HISTORY rows for every user, a minute between two of them.
 
-    The seqs are those of the topic's first records, one minute lies between two events of a user.
+    Their seqs are those of the topic's unreadable first records.
     """
     random = np.random.default_rng(5)
     tag, some = source_tag(topic), 1024
@@ -125,30 +175,35 @@ def histories(encoder: SchemaEncoder, topic: str) -> Iterator[tuple[int, list[st
             rows["at_ms"] = BEGIN_MS - ages * 60_000
             rows["id"] = random.integers(0, 1 << 63, count, np.uint64)
             rows["seq"] = np.tile(np.arange(HISTORY) + seq_of(tag, 1), len(names)).astype(np.uint64)
-            yield partition, names, rows
+            own = [name for name in names for _ in range(HISTORY)]
+            yield History(Source(topic, partition), own, rows)
 
 
-def remember(url: str, prefix: str, topic: str, encoder: SchemaEncoder) -> None:
-    """Give every user a full log, through the code that serves."""
+def remember(url: str, encoder: SchemaEncoder, history: Iterable[History]) -> None:
+    """Put the rows into the logs, through the code that serves."""
 
     async def slide_all() -> None:
         with ThreadPoolExecutor(4) as executor:
-            policy = WindowPolicy()
-            store = RedisWindows(connect(url), prefix, encoder.row, policy, executor=executor)
-            for partition, names, rows in histories(encoder, topic):
-                users = [name.encode() for name in names for _ in range(HISTORY)]
-                await store.slide(Source(topic, partition), users, rows, [])
+            store = RedisWindows(
+                connect(url), PREFIX, encoder.row, WindowPolicy(), executor=executor
+            )
+            for some in history:
+                users = [name.encode() for name in some.users]
+                await store.slide(some.source, users, some.rows, [])
 
     asyncio.run(slide_all())
 
 
-def remember_simply(url: str, topic: str, encoder: SchemaEncoder) -> None:
-    """Give every user the same past as a sorted set, as the yardstick keeps it."""
+def remember_simply(url: str, history: Iterable[History]) -> None:
+    """Put the same rows into sorted sets, as the yardstick keeps them."""
     client = redis.Redis.from_url(url)
-    for _, names, rows in histories(encoder, topic):
+    for some in history:
+        own: dict[str, list[int]] = {}
+        for at, name in enumerate(some.users):
+            own.setdefault(name, []).append(at)
         pipeline = client.pipeline(transaction=False)
-        for at, name in enumerate(names):
-            own = rows[at * HISTORY : (at + 1) * HISTORY]
-            pipeline.zadd(key_of(name), members(own))
-            pipeline.expire(key_of(name), 25 * 3600)
+        for name, rows in own.items():
+            pipeline.zadd(key_of(name), members(some.rows[rows]))
+            pipeline.zremrangebyrank(key_of(name), 0, -SIZE - 1)
+            pipeline.expire(key_of(name), TTL_S)
         pipeline.execute()

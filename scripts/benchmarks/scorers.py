@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -38,11 +39,10 @@ def free() -> Plain:
     return free_encoder(), free_rule, "free"
 
 
-def model() -> Plain:
-    """The shipped bundle as a plain function, on the calling thread."""
+def model(folder: Path) -> Plain:
+    """A bundle as a plain function, on the calling thread."""
     from models.bundle import load, score
-    from stream_app.settings import ScorerSettings
 
-    bundle = load(ScorerSettings().bundle, "cpu")
+    bundle = load(folder, "cpu")
     encoder = SchemaEncoder(bundle.schema)
     return encoder, lambda windows, tasks: score(bundle, windows, tasks), bundle.version

@@ -19,7 +19,7 @@ from stream_app.wiring import load_scorer, worker_app
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    for name in ("--kafka", "--redis", "--topic", "--prefix", "--group", "--scorer"):
+    for name in ("--kafka", "--redis", "--topic", "--prefix", "--group", "--scorer", "--bundle"):
         parser.add_argument(name, required=True)
     parser.add_argument("--partitions", type=int, required=True)
     parser.add_argument("--stages", type=Path)
@@ -32,7 +32,7 @@ def main() -> None:
             output_prefix=given.prefix,
         ),
         redis=RedisSettings(url=SecretStr(given.redis)),
-        scorer=ScorerSettings(device="cpu"),
+        scorer=ScorerSettings(bundle=Path(given.bundle), device="cpu"),
         web=WebSettings(port=0),
     )
     scorer: Scorer

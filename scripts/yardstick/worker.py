@@ -13,6 +13,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import faust
@@ -106,10 +107,10 @@ def make_app(
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    for name in ("--kafka", "--redis", "--topic", "--prefix", "--group", "--scorer"):
+    for name in ("--kafka", "--redis", "--topic", "--prefix", "--group", "--scorer", "--bundle"):
         parser.add_argument(name, required=True)
     given = parser.parse_args()
-    encoder, score, version = free() if given.scorer == "free" else model()
+    encoder, score, version = free() if given.scorer == "free" else model(Path(given.bundle))
     app = make_app(
         given.kafka,
         given.redis,
