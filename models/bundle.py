@@ -137,6 +137,8 @@ def save(
         text = msgspec.json.format(msgspec.json.encode(content), indent=1)
         (folder / file).write_bytes(text + b"\n")
     (folder / "schema.toml").write_text(schemas.dump(network.schema), "utf-8")
+    for file in _FILES:
+        (folder / file).chmod(0o644)  # safetensors are written for their owner alone
     hashes = {file: _hash(folder / file) for file in _FILES}
     version = _version(name, hashes)
     manifest = msgspec.json.encode(Manifest(format=FORMAT, version=version, sha256=hashes))
