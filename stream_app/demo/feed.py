@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Final
 
 from stream_app.demo.background import Background
-from stream_app.demo.shop import Due
+from stream_app.demo.faults import with_faults
+from stream_app.demo.shop import Due, Shop
 from stream_app.demo.tally import Tally
 from stream_app.edges.sender import Sender, Sending
 
@@ -15,6 +15,7 @@ from stream_app.edges.sender import Sender, Sending
 # many records have no outcome yet, as a client of a full broker would.
 AHEAD: Final = 6_000
 HELD_S: Final = 0.05
+HISTORY_S: Final = 30.0  # longest wait until what happened before is through
 
 
 class Feed(Background):
@@ -22,12 +23,14 @@ class Feed(Background):
 
     name = "feed"
 
-    def __init__(self, bootstrap: str, topic: str, records: Iterator[Due], tally: Tally) -> None:
+    def __init__(self, bootstrap: str, topic: str, shop: Shop, seed: int, tally: Tally) -> None:
+        """`seed`: of the faults that a simulated feed gets."""
         super().__init__()
         self._sender = Sender({"bootstrap.servers": bootstrap}, 1 << 20)
-        self._topic, self._records, self._tally = topic, records, tally
+        self._topic, self._shop, self._seed, self._tally = topic, shop, seed, tally
+        self._began_s = time.monotonic()
+        self.opened_s: float | None = None  # monotonic: since when records come at their time
         self.held = False  # waits because the worker is behind
-        self.at_end = False
 
     @property
     def delivered(self) -> int:
@@ -36,36 +39,52 @@ class Feed(Background):
 
     def run(self) -> None:
         with self._sender:
-            began_s = time.monotonic()
+            self._send_history()
+            records = self._shop.open(_now_ms())
+            if self._shop.has_truth:
+                records = with_faults(records, self._seed)
+            self.opened_s = time.monotonic()
             held_s = 0.0
-            for due in self._records:
-                held_s += self._hold()
-                wait_s = began_s + held_s + due.at_s - time.monotonic()
-                if wait_s > 0 and not self._wait(wait_s):
-                    break
+            for due in records:
+                held_s += self._hold(AHEAD)
+                wait_s = self.opened_s + held_s + due.at_s - time.monotonic()
+                if wait_s > 0:
+                    self._wait(wait_s)
                 if self.stopping.is_set():
                     break
-                self._tally.send(due.kind, time.monotonic() - began_s, due.key, due.label)
-                self._sender.send(Sending(self._topic, due.key, due.value))
-            else:
-                self.at_end = True
+                self._send(due)
             self._sender.finish(timeout_s=10)
 
-    def _wait(self, seconds: float) -> bool:
-        """False if it is time to end."""
-        until_s = time.monotonic() + seconds
-        while not self.stopping.is_set():
-            left_s = until_s - time.monotonic()
-            if left_s <= 0:
-                return True
-            self._sender.wait(min(left_s, 0.1))
-        return False
+    def _send_history(self) -> None:
+        """At once; return when it has come out again."""
+        for due in self._shop.history(_now_ms()):
+            self._hold(AHEAD)
+            if self.stopping.is_set():
+                return
+            self._send(due)
+        self._hold(0, HISTORY_S)
 
-    def _hold(self) -> float:
-        """Wait while too much is under way; returns for how long it did."""
-        began_s = time.monotonic()
-        while self._tally.open_records > AHEAD and not self.stopping.is_set():
-            self.held = True
+    def _send(self, due: Due) -> None:
+        self._tally.send(due.kind, time.monotonic() - self._began_s, due.key, due.label)
+        self._sender.send(Sending(self._topic, due.key, due.value))
+
+    def _wait(self, seconds: float) -> None:
+        until_s = time.monotonic() + seconds
+        while (left_s := until_s - time.monotonic()) > 0 and not self.stopping.is_set():
+            self._sender.wait(min(left_s, 0.1))
+
+    def _hold(self, most: int, timeout_s: float = float("inf")) -> float:
+        """Wait while more records than that are under way; returns for how long it did."""
+        began_s = now_s = time.monotonic()
+        while self._tally.open_records > most and now_s - began_s < timeout_s:
+            if self.stopping.is_set():
+                break
+            self.held = self.opened_s is not None
             self._sender.wait(HELD_S)
+            now_s = time.monotonic()
         self.held = False
-        return time.monotonic() - began_s
+        return now_s - began_s
+
+
+def _now_ms() -> int:
+    return round(time.time() * 1000)

@@ -15,7 +15,6 @@ from rich.console import Console
 
 from stream_app.core.errors import ShopsentryError
 from stream_app.core.outcome import Output
-from stream_app.demo.faults import with_faults
 from stream_app.demo.feed import Feed
 from stream_app.demo.shop import Shop
 from stream_app.demo.summary import complaints, summary
@@ -80,16 +79,13 @@ class _Show:
         watch = Watch(broker.bootstrap, outputs, tally)
         watch.start()
         self._stack.callback(watch.stop)
-        records = plan.shop.open(round(time.time() * 1000))
-        if plan.shop.has_truth:
-            records = with_faults(records, plan.seed)
-        feed = Feed(broker.bootstrap, TOPIC, records, tally)
-        self._opened_s = watch.opened_s = time.monotonic()
+        feed = Feed(broker.bootstrap, TOPIC, plan.shop, plan.seed, tally)
+        self._screen_s = time.monotonic()
         feed.start()
         self._stack.callback(feed.stop)
         with self._view() as view:
             self._watch(view, worker, feed, watch)
-            took_s = time.monotonic() - self._opened_s
+            took_s = time.monotonic() - (feed.opened_s or time.monotonic())
             account = self._drain(view, broker, worker, feed, watch)
         self._end(worker)
         skipped = getattr(plan.shop, "skipped", 0)
@@ -130,10 +126,14 @@ class _Show:
 
     def _watch(self, view: View, worker: Worker, feed: Feed, watch: Watch) -> None:
         """Until the time is over, the file is at its end, or a signal."""
-        until_s = self._opened_s + self._plan.duration_s
-        while time.monotonic() < until_s and not self._stop.wait(FRAME_S):
-            self._look(view, worker, feed, watch, "")
-            if not feed.running:
+        while feed.running and not self._stop.wait(FRAME_S):
+            phase = "" if feed.opened_s else "the minute before, quickly"
+            self._look(view, worker, feed, watch, phase)
+            if feed.opened_s is None:
+                continue
+            if watch.counts_from_ms is None:
+                watch.counts_from_ms = time.time() * 1000
+            if time.monotonic() - feed.opened_s > self._plan.duration_s:
                 break
 
     def _drain(
@@ -167,14 +167,15 @@ class _Show:
         report = worker.report
         if report is None:
             return None
-        health = report.health
+        health, now_s = report.health, time.monotonic()
         self._tally.duplicates = report.duplicates
         trouble = health.why if health.status == "degraded" else ""
         if feed.held and not trouble:
             trouble = "the worker is behind; the feed waits for it"
         view.show(
             Moment(
-                at_s=time.monotonic() - self._opened_s,
+                at_s=now_s - self._screen_s,
+                open_s=now_s - feed.opened_s if feed.opened_s else 0.0,
                 duration_s=self._plan.duration_s,
                 lag=health.lag_records,
                 trouble=trouble,

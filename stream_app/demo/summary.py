@@ -9,6 +9,7 @@ from rich.text import Text
 
 from stream_app.core.outcome import Output
 from stream_app.demo.faults import BROKEN, REPEATED
+from stream_app.demo.shop import BEFORE
 from stream_app.demo.tally import Account, Found, Tally, quantile
 from stream_app.demo.words import milliseconds, percent, plain, spoken
 
@@ -59,10 +60,10 @@ def _account(account: Account, tally: Tally, took_s: float) -> Table:
         ("dead letters", account.dead_letters, reasons),
         ("duplicates", account.duplicates, f"{repeats} sent twice on purpose" if repeats else ""),
     )
-    broken = tally.sent[BROKEN]
-    told = f"records in {took_s:.0f} s" + (
-        f", {broken} of them broken on purpose" if broken else ""
-    )
+    before, broken = tally.sent[BEFORE], tally.sent[BROKEN]
+    told = f"{before:,} of the minute before, " if before else ""
+    told += f"{account.input - before:,} in {took_s:.0f} s"
+    told += f", {broken} of them broken" if broken else ""
     table.add_row("input", "", f"{account.input:,}", told, style="bold")
     for sign, (name, count, meaning) in zip("=+++", rows, strict=True):
         share = percent(count, account.input)
@@ -84,8 +85,8 @@ def _alerts(tally: Tally) -> Text:
         return Text("no alerts")
     middle = milliseconds(quantile(tally.latencies_s, 0.5))
     slow = milliseconds(quantile(tally.latencies_s, 0.99))
-    line = f"[bold]{count:,} alerts[/], one for each user and task in a while"
-    return Text.from_markup(f"{line}; from send to alert seen: p50 {middle}, p99 {slow}")
+    line = f"[bold]{count:,} alerts[/], from send to alert seen: p50 {middle}, p99 {slow}"
+    return Text.from_markup(line)
 
 
 def _truth(tally: Tally) -> list[RenderableType]:

@@ -1,6 +1,7 @@
 """Adding up: every record's outcome, what was found of the attacks, how fast an alert came.
 
-Counts come from the topics. Two threads write here, a third reads: one lock.
+Counts come from the topics. Two threads write here, a third reads: one lock. Times are monotonic
+seconds since the screen opened.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from msgspec import Struct, field
 from models.simulate.world import Label
 from stream_app.core.messages import AlertData
 from stream_app.core.outcome import Output
+from stream_app.demo.shop import BEFORE, EVENT
 
 NEWEST: Final = 40
 
@@ -57,7 +59,7 @@ class Campaign(Struct):
 
     family: str
     difficulty: str
-    last_s: float = 0.0  # since the shop opened: when its newest event was sent
+    last_s: float = 0.0  # when its newest event was sent
     sent: int = 0
     users: set[bytes] = field(default_factory=set)
     found: int = 0
@@ -67,7 +69,7 @@ class SeenAlert(Struct, frozen=True):
     """An alert, when it was seen, and what the simulator says it was."""
 
     data: AlertData
-    at_s: float  # since the shop opened
+    at_s: float
     truth: Label | None
 
 
@@ -118,21 +120,20 @@ class Tally:
         self.campaigns: dict[str, Campaign] = {}
         self.newest: deque[SeenAlert] = deque(maxlen=NEWEST)
         self.latencies_s: list[float] = []  # of alerts, in the order seen
-        self.first_alert_s: float | None = None  # since the shop opened
         self.duplicates = 0  # by the worker's word: no topic has them
         self.twice = 0  # outcomes of events that had one already
-        self._awaited: dict[str, Label] = {}  # event id: those without an outcome yet
+        self._awaited: dict[str, tuple[Label, bool]] = {}  # event id: no outcome yet; if it counts
         self._special: dict[str, Label] = {}  # attacks and look-alikes, for their alerts
 
     # -- told by the feed -----------------------------------------------------------------------
 
     def send(self, kind: str, at_s: float, key: bytes | None, label: Label | None) -> None:
-        """`label` is given for events whose truth is known."""
+        """`at_s` is now; `label` is given for events whose truth is known."""
         with self.lock:
             self.sent[kind] += 1
-            if not self._tracked or label is None or kind != "event":
+            if not self._tracked or label is None or kind not in (EVENT, BEFORE):
                 return
-            self._awaited[label.event_id] = label
+            self._awaited[label.event_id] = (label, kind == EVENT)
             if label.attack is None and label.look_alike is None:
                 return
             self._special[label.event_id] = label
@@ -151,10 +152,12 @@ class Tally:
         anomalous = output is Output.QUARANTINED
         with self.lock:
             self.outputs[output] += 1
-            label = self._settle(event_id)
-            if label is None:
+            settled = self._settle(event_id)
+            if settled is None:
                 return
-            self.truth.add(label, anomalous)
+            label, counts = settled
+            if counts:
+                self.truth.add(label, anomalous)
             if anomalous and label.campaign in self.campaigns:
                 self.campaigns[label.campaign].found += 1
 
@@ -166,12 +169,12 @@ class Tally:
             if event_id in self._awaited:  # a broken record is none of those
                 self._settle(event_id)
 
-    def alert(self, data: AlertData | None, at_s: float, latency_s: float) -> None:
+    def alert(self, data: AlertData | None, at_s: float, latency_s: float | None) -> None:
+        """`latency_s`: from send to seen, unless it was sent in a burst."""
         with self.lock:
             self.outputs[Output.ALERTS] += 1
-            self.latencies_s.append(latency_s)
-            if self.first_alert_s is None:
-                self.first_alert_s = at_s
+            if latency_s is not None:
+                self.latencies_s.append(latency_s)
             if data is not None:
                 truth = self._special.get(data.event_id)
                 self.newest.appendleft(SeenAlert(data, at_s, truth))
@@ -212,14 +215,14 @@ class Tally:
             running = [c for c in self.campaigns.values() if now_s - c.last_s < quiet_s]
         return sorted(running, key=lambda c: -c.last_s)
 
-    def _settle(self, event_id: str | None) -> Label | None:
-        """The event has its outcome; its truth."""
+    def _settle(self, event_id: str | None) -> tuple[Label, bool] | None:
+        """The event has its outcome; its truth, and whether that counts."""
         if not self._tracked or event_id is None:
             return None
-        label = self._awaited.pop(event_id, None)
-        if label is None:
+        settled = self._awaited.pop(event_id, None)
+        if settled is None:
             self.twice += 1
-        return label
+        return settled
 
 
 def quantile(values: Sequence[float], share: float) -> float | None:

@@ -25,7 +25,8 @@ BLOCKS: Final = " ▁▂▃▄▅▆▇█"
 class Moment(Struct, frozen=True):
     """All that a view needs beside the tally."""
 
-    at_s: float  # since the shop opened
+    at_s: float  # since the screen opened
+    open_s: float  # since records come at their time
     duration_s: float
     lag: int
     trouble: str  # what the worker complains of; empty if nothing
@@ -212,7 +213,7 @@ def _head(moment: Moment, width: int) -> list[RenderableType]:
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
     of = f" of {clock(moment.duration_s)}"
-    shown = min(moment.at_s, moment.duration_s)
+    shown = min(moment.open_s, moment.duration_s)
     left = Text.assemble(("shopsentry demo", "bold"), f"   {clock(shown)}{of}")
     left.append(f"   {moment.model} on {moment.device}", "dim")
     note = Text(moment.phase + " ..." if moment.phase else "Ctrl-C ends it", "dim")

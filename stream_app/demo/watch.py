@@ -32,10 +32,11 @@ class Watch(Background):
 
     def __init__(self, bootstrap: str, topics: Mapping[Output, str], tally: Tally) -> None:
         super().__init__()
+        self.counts_from_ms: float | None = None  # epoch: latency is that of records sent later
         self._connection = {"bootstrap.servers": bootstrap}
         self._topics = {topics[output]: output for output in WATCHED}
         self._tally = tally
-        self.opened_s = time.monotonic()  # when the shop opened: `at_s` counts from here
+        self._began_s = time.monotonic()
 
     def run(self) -> None:
         # The embedded broker answers an empty fetch only when this wait is over.
@@ -52,8 +53,8 @@ class Watch(Background):
         match output:
             case Output.ALERTS:
                 alert = decoded(value)
-                took_s = max(0.0, time.time() - message.timestamp()[1] / 1000)
-                at_s = time.monotonic() - self.opened_s
+                at_s = time.monotonic() - self._began_s
+                took_s = self._latency_s(message.timestamp()[1])
                 self._tally.alert(alert.data if alert else None, at_s, took_s)
             case Output.DEAD_LETTERS:
                 headers = dict(message.headers() or ())
@@ -62,6 +63,12 @@ class Watch(Background):
                 self._tally.bury(told, _event_id(value))
             case _:
                 self._tally.decide(output, _event_id(value))
+
+    def _latency_s(self, sent_ms: int) -> float | None:
+        """Outputs carry the Kafka time of their input."""
+        if self.counts_from_ms is None or sent_ms < self.counts_from_ms:
+            return None
+        return max(0.0, time.time() - sent_ms / 1000)
 
 
 def records_in(bootstrap: str, topic: str) -> int:
