@@ -85,7 +85,7 @@ class BundleScorer:
         return reasons
 
     def close(self) -> None:
-        """Finish what waits, then end the thread. Later requests raise DeviceFailed."""
+        """Drop what waits, finish what runs, end the thread. The dropped raise DeviceFailed."""
         self._closed = True
         self._queue.put(None)
         if threading.current_thread() is not self._thread:
@@ -129,7 +129,9 @@ class BundleScorer:
                 if events >= _AHEAD * self._tokens or self._queue.empty():
                     break
                 waiting = self._queue.get()
-            open_ = waiting is not None
+            open_ = not self._closed
+            if self._closed:
+                self._lost = self._lost or DeviceFailed("The scorer is closed.")
             self._answer([r for r in batch if not r.explain])
             for request in batch:
                 if request.explain:

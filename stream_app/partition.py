@@ -33,6 +33,7 @@ class FlowPolicy(Struct, frozen=True, kw_only=True):
     """How much of a partition is on its way at once."""
 
     group_records: int = 2048  # of a group at most
+    first_group: int = 256  # how large, before we know how fast we are
     smallest_group: int = 16
     group_target_s: float = 1.0  # groups shrink until one takes no longer: a quick stop
     in_flight: int = 3  # groups
@@ -69,7 +70,7 @@ class Partition:
         self._slots = asyncio.Semaphore(flow.in_flight)
         self._reading = asyncio.Lock()
         self._output = asyncio.Lock()
-        self._group_records = flow.group_records
+        self._group_records = min(flow.first_group, flow.group_records)
         self._tasks = {asyncio.ensure_future(self._run())}
 
     async def put(self, batch: RecordBatch) -> None:

@@ -111,6 +111,7 @@ def worker_app(
 
     async def close(*_: object, **__: object) -> None:
         await monitor.close()
+        await asyncio.to_thread(scorer.close)
         executor.shutdown(wait=False, cancel_futures=True)
 
     app.on_before_shutdown.connect(close, weak=False)

@@ -39,4 +39,4 @@ def worker(
     log = logging.getLogger("shopsentry.worker")
     log.info("starting: %s", prepared.summary)
     Runner(prepared.app, logging_of, settings.log.level).run()
-    log.info("stopped: everything begun is published and committed")
+    log.info("stopped")

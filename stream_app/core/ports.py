@@ -80,6 +80,10 @@ class Scorer(Protocol):
         """Why each window looks unusual, the strongest reason first. Raises DeviceFailed."""
         ...
 
+    def close(self) -> None:
+        """Drop what waits, end what runs. May take as long as one batch does."""
+        ...
+
 
 class Outbox(Protocol):
     """The output topics."""

@@ -81,6 +81,9 @@ class FixedScorer:
     async def explain(self, windows: Windows, tasks: Ints) -> list[tuple[Reason, ...]]:
         return [(Reason("rule", 0, "broken", "kept", 1.0),)] * len(windows)
 
+    def close(self) -> None:
+        """Nothing waits."""
+
 
 class MemoryMeter:
     """A `Meter` that adds up."""

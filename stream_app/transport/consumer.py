@@ -158,7 +158,7 @@ class BatchConsumer(driver.Consumer):
         deadline = time.monotonic() + DRAIN_S
         while not all(ledger.settled() for ledger in self.ledgers.values()):
             if self.app.crashed or time.monotonic() > deadline:
-                self.log.warning("not waiting for all acks; what is open will be delivered again")
+                self.log.warning("not all acks came in time; what is open will be delivered again")
                 for ledger in self.ledgers.values():
                     ledger.forget()
                 return

@@ -54,6 +54,7 @@ class Rig:
         self.name = f"t{uuid.uuid4().hex[:8]}"
         self.input = f"{self.name}.events"
         self.partitions = 4
+        self.workers: list[Worker] = []
 
     def topic(self, output: Output) -> str:
         return f"{self.name}.out.{output}"
@@ -83,7 +84,11 @@ class Rig:
 
     def produce(self, records: Iterable[Sent], topic: str | None = None, **settings: object) -> int:
         """How many were sent; a record without partition goes by its key, as Java's clients do."""
-        config = {"bootstrap.servers": self.kafka.address, "partitioner": "murmur2_random"}
+        config: dict[str, Any] = {
+            "bootstrap.servers": self.kafka.address,
+            "partitioner": "murmur2_random",
+        }
+        config["enable.idempotence"] = True  # or retries may put records into another order
         config |= {"linger.ms": 20, "message.max.bytes": 20_000_000, **settings}  # type: ignore[dict-item]
         producer, count = Producer(config), 0
         for record in records:
@@ -172,6 +177,7 @@ class Rig:
         """Until the cleaned topic has that many more."""
         wanted, deadline = self.published() + messages, time.monotonic() + PATIENCE_S
         while (done := self.published()) < wanted:
+            self._check_workers()
             assert time.monotonic() < deadline, f"only {done} of {wanted} published"
             time.sleep(0.02)
 
@@ -179,14 +185,20 @@ class Rig:
         """Until the group has committed that many records."""
         deadline = time.monotonic() + patience_s
         while (done := self.committed()) < records:
+            self._check_workers()
             assert time.monotonic() < deadline, f"only {done} of {records} committed"
             time.sleep(0.2)
+
+    def _check_workers(self) -> None:
+        for worker in self.workers:
+            assert worker.process.poll() is None, worker.said()
 
 
 class Worker:
     """`shopsentry worker` as a process."""
 
     def __init__(self, rig: Rig, name: str = "worker", **settings: object) -> None:
+        self._rig = rig
         self.log = rig.folder / f"{rig.name}-{name}.log"
         self.port = free_port()
         self._out = self.log.open("ab")
@@ -197,6 +209,7 @@ class Worker:
             stdout=self._out,
             stderr=self._out,
         )
+        rig.workers.append(self)
 
     def await_ready(self) -> None:
         """Until it has partitions; from then on it also knows how to stop."""
@@ -217,11 +230,14 @@ class Worker:
     def stop(self, how: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
         """Exit code, and the seconds that it took."""
         began = time.monotonic()
+        self._rig.workers.remove(self)
         self.process.send_signal(how)
         code = self.process.wait(PATIENCE_S)
         return code, time.monotonic() - began
 
     def kill(self) -> None:
+        if self in self._rig.workers:
+            self._rig.workers.remove(self)
         self.process.kill()
         self.process.wait(PATIENCE_S)
 

@@ -15,7 +15,7 @@ NOW = 1_767_225_600_000
 
 
 def event(n: int, **changes: Any) -> bytes:
-    fields = {"event_id": f"e{n}", "user_id": "u", "type": "click", "event_time": NOW + n * 1000}
+    fields = {"event_id": f"e{n}", "user_id": "u", "type": "click", "event_time": NOW + n * 10}
     return json.dumps(fields | {"item_id": "i1"} | changes).encode()
 
 

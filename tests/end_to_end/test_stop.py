@@ -12,7 +12,7 @@ from stream_app.core.outcome import Output
 from tests.end_to_end.rig import Rig, Sent, workers
 
 NOW = 1_767_225_600_000
-RECORDS = 12_000
+RECORDS = 15_000
 
 
 def feed(first: int, count: int) -> list[Sent]:
@@ -35,7 +35,7 @@ def test_a_worker_stopped_under_load_loses_and_repeats_nothing(
     stops = []
     for _ in range(2):
         with workers(rig) as (worker,):
-            rig.await_committed(min(sent, rig.committed() + 600))
+            rig.await_published(100)
             code, took_s = worker.stop(how)
             assert code == 0, worker.said()
             stops.append(took_s)
