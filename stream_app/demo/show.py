@@ -127,7 +127,7 @@ class _Show:
     def _watch(self, view: View, worker: Worker, feed: Feed, watch: Watch) -> None:
         """Until the time is over, the file is at its end, or a signal."""
         while feed.running and not self._stop.wait(FRAME_S):
-            phase = "" if feed.opened_s else "the minute before, quickly"
+            phase = "" if feed.opened_s else "the minute before"
             self._look(view, worker, feed, watch, phase)
             if feed.opened_s is None:
                 continue
@@ -147,7 +147,7 @@ class _Show:
         before = -1
         while True:
             worker.look()
-            report = self._look(view, worker, feed, watch, "waiting for the last outcomes")
+            report = self._look(view, worker, feed, watch, "the last outcomes")
             account, now_s = self._tally.account(count), time.monotonic()
             lag = report.health.lag_records if report else -1
             if account.ended != before:

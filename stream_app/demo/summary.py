@@ -42,7 +42,7 @@ def summary(
         parts.append(Text(f"{skipped:,} rows of the file were no events and were not sent"))
     parts += [Text(""), _alerts(tally)]
     if tracked:
-        parts += [Text(""), *_truth(tally)]
+        parts += [Text(""), *_truth(tally, took_s)]
     return Group(*parts)
 
 
@@ -89,17 +89,18 @@ def _alerts(tally: Tally) -> Text:
     return Text.from_markup(line)
 
 
-def _truth(tally: Tally) -> list[RenderableType]:
+def _truth(tally: Tally, took_s: float) -> list[RenderableType]:
     truth = tally.truth
     precision, recall = truth.precision, truth.recall
     if recall is None:
         return [Text("no attack ran, by the simulator's truth")]
     noticed = sum(c.found > 0 for c in tally.campaigns.values())
     head = Text.from_markup(
-        f"by the simulator's truth: precision [bold]{_two(precision)}[/], "
+        f"precision [bold]{_two(precision)}[/], "
         f"recall [bold]{_two(recall)}[/], {noticed} of {len(tally.campaigns)} attacks noticed"
     )
-    table = Table("", "events", "found", "share", box=None, pad_edge=False, header_style="dim")
+    title = f"the simulator's truth of these {took_s:.0f} s"
+    table = Table(title, "events", "found", "share", box=None, pad_edge=False, header_style="dim")
     for column in table.columns[1:]:
         column.justify = "right"
     families = sorted(truth.families.items(), key=lambda item: -item[1].events)

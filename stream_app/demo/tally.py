@@ -210,10 +210,10 @@ class Tally:
             )
 
     def under_way(self, now_s: float, quiet_s: float = 10.0) -> list[Campaign]:
-        """Attacks that sent something lately, the newest first."""
+        """Attacks that sent something lately, the latest begun first."""
         with self.lock:
             running = [c for c in self.campaigns.values() if now_s - c.last_s < quiet_s]
-        return sorted(running, key=lambda c: -c.last_s)
+        return running[::-1]
 
     def _settle(self, event_id: str | None) -> tuple[Label, bool] | None:
         """The event has its outcome; its truth, and whether that counts."""

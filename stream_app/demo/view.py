@@ -100,6 +100,8 @@ class Screen:
         self._live = Live(console=console, screen=True, auto_refresh=False)
 
     def show(self, moment: Moment) -> None:
+        if moment.open_s == 0:
+            self._speed.forget()  # a burst would flatten all that follows
         self._speed.of(self._tally.total_sent, moment.at_s)
         self._live.update(self.draw(moment), refresh=True)
 
@@ -107,7 +109,7 @@ class Screen:
         width, height = self._console.size
         with self._tally.lock:
             head = [*_head(moment, width), self._numbers(moment, width)]
-            left = height - 7
+            left = height - 6
             attacks: list[RenderableType] = []
             if moment.has_truth:
                 rows = max(3, left // 4)
@@ -122,7 +124,11 @@ class Screen:
             ("events/s", f"{self._speed.now:.0f}", self._speed.sparks(16)),
             ("lag", f"{moment.lag:,}", "records not done yet"),
             ("scored", f"{tally.scored:,}", "windows"),
-            ("alerts", f"{out[Output.ALERTS]:,}", f"seen after {_typical(recent)}"),
+            (
+                "alerts",
+                f"{out[Output.ALERTS]:,}",
+                f"seen after {_typical(recent)}" if recent else "",
+            ),
         )
         right = (
             ("cleaned", out[Output.CLEANED], "green"),
@@ -151,10 +157,10 @@ class Screen:
     def _attacks(self, moment: Moment, rows: int, width: int) -> list[RenderableType]:
         running = self._tally.under_way(moment.at_s)
         table = Table.grid(padding=(0, 2))
-        for justify in ("left", "left", "right", "left"):
+        for justify in ("left", "left", "right", "right", "left"):
             table.add_column(justify=justify, no_wrap=True)
         for campaign in running[:rows]:
-            table.add_row(*_campaign(campaign, max(10, width - 62)))
+            table.add_row(*_campaign(campaign, max(10, width - 72)))
         lines: list[RenderableType] = [table] if running else []
         filler = rows - min(len(running), rows)
         more = f", {len(running) - rows} more" if len(running) > rows else ""
@@ -202,6 +208,9 @@ class _Speed:
             self._second = int(at_s)
         return self.now
 
+    def forget(self) -> None:
+        self._history.clear()
+
     def sparks(self, count: int) -> str:
         newest = list(self._history)[-count:]
         top = max(newest, default=0.0) or 1.0
@@ -226,13 +235,17 @@ def _rule(title: str) -> Rule:
     return Rule(Text(title, "bold"), align="left", style="dim")
 
 
-def _campaign(campaign: Campaign, width: int) -> tuple[Text, Text, Text, Text]:
+def _campaign(campaign: Campaign, width: int) -> tuple[Text, ...]:
     users = len(campaign.users)
     who = f"{users} account{'s' if users != 1 else ''}"
     share = campaign.found / campaign.sent if campaign.sent else 0.0
-    bar = Text(_bar(share, min(width, 24)), "red")
-    bar.append(f" {campaign.found:,} of {campaign.sent:,} found")
-    return Text(spoken(campaign.family), "bold"), Text(campaign.difficulty, "dim"), Text(who), bar
+    return (
+        Text(spoken(campaign.family), "bold"),
+        Text(campaign.difficulty, "dim"),
+        Text(who),
+        Text(f"{campaign.found:,} of {campaign.sent:,} found"),
+        Text(_bar(share, min(width, 24)), "red"),
+    )
 
 
 def _alert(alert: SeenAlert, has_truth: bool, reasons: int) -> list[Text]:
