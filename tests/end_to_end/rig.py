@@ -89,7 +89,7 @@ class Rig:
             "partitioner": "murmur2_random",
         }
         config["enable.idempotence"] = True  # or retries may put records into another order
-        config |= {"linger.ms": 20, "message.max.bytes": 20_000_000, **settings}  # type: ignore[dict-item]
+        config |= {"linger.ms": 20, "message.max.bytes": 20_000_000, **settings}
         producer, count = Producer(config), 0
         for record in records:
             where: dict[str, Any] = {}
