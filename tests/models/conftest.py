@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import torch
 
 from models import bundle as bundles
 from models import schema as schemas
@@ -59,6 +60,12 @@ def write_shop(folder: Path, users: int, seed: int) -> Files:
 
 def hash_of(text: str) -> int:
     return sum(text.encode())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Small matrices: two threads on two busy cores wait for each other a hundred times longer."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
