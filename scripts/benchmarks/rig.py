@@ -18,11 +18,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import psutil
 import redis
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 from msgspec import Struct
 
@@ -89,6 +89,7 @@ class Rig:
         """`bundle`: the model of the variants that have one."""
         self._folder, self._bundle = folder, bundle
         self._numbers = itertools.count(1)
+        self.scores: dict[Variant, dict[bytes, float]] = {}  # of the newest run, by value
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -131,6 +132,8 @@ class Rig:
             log = stack.enter_context((self._folder / f"{name}.log").open("wb"))
             workers = [stack.enter_context(_process(command, log)) for _ in range(variant.workers)]
             first, last = self._watch(name, workers, server, warm, measured, stages)
+        if variant.scorer == "model":
+            self.scores[variant] = self._read_scores(topics[:2], last)
         self._admin.delete_topics(topics)
         done = last.done - first.done
 
@@ -192,6 +195,23 @@ class Rig:
                 found[place.topic.partition(".")[2]] += answer.result().offset
         return dict(found)
 
+    def _read_scores(self, topics: list[str], last: _Look) -> dict[bytes, float]:
+        """Scores of what is in these topics, by value; most of it."""
+        names = {"bootstrap.servers": self._kafka.address, "group.id": "bench.scores"}
+        consumer = Consumer({**names, "auto.offset.reset": "earliest"})
+        consumer.subscribe(topics)
+        found: dict[bytes, float] = {}
+        wanted = last.outcomes[Output.CLEANED] + last.outcomes[Output.QUARANTINED]
+        try:
+            while len(found) < wanted and (records := consumer.consume(wanted, timeout=10.0)):
+                for record in records:
+                    told: list[tuple[str, Any]] = list(record.headers() or [])  # type: ignore[arg-type]
+                    score = [v for k, v in told if k.endswith("score")]
+                    found[record.value() or b""] = float(score[0])
+        finally:
+            consumer.close()
+        return found
+
 
 def save(server: RedisServer) -> None:
     """Whoever starts in this server's folder next begins with what it holds now."""
@@ -232,7 +252,7 @@ def _stages(told: Path, done: int) -> dict[str, float]:
 
     stages, threads = spent("stages"), spent("threads")
     off_main = stages.get("redis call", 0.0)
-    found = {f"{name}": us for name, us in stages.items()}
-    found["main, rest"] = threads.pop("main") - (sum(stages.values()) - off_main)
+    found = dict(stages)
+    found["main thread, rest"] = threads.pop("main") - (sum(stages.values()) - off_main)
     found["redis threads, rest"] = threads.pop("redis", 0.0) - off_main
-    return found | {f"thread {name}": us for name, us in threads.items()}
+    return found | {f"{name} thread": us for name, us in threads.items()}

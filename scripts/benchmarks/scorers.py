@@ -41,8 +41,11 @@ def free() -> Plain:
 
 def model(folder: Path) -> Plain:
     """A bundle as a plain function, on the calling thread."""
+    import torch
+
     from models.bundle import load, score
 
+    torch.set_num_threads(1)  # for single windows faster than two, much so on a busy machine
     bundle = load(folder, "cpu")
     encoder = SchemaEncoder(bundle.schema)
     return encoder, lambda windows, tasks: score(bundle, windows, tasks), bundle.version

@@ -8,7 +8,6 @@ knows nothing of this; a run with timers is slower and is not counted as a rate.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import threading
 import time
@@ -25,6 +24,7 @@ from stream_app.edges import outbox, redis_alerts, redis_client, redis_windows
 from stream_app.edges.memory import FixedScorer
 from stream_app.edges.metrics import PrometheusMeter
 
+_KINDS = {"MainThread": "main", "redis": "redis", "Thread-1": "fetch"}  # by the threads' names
 _spent: defaultdict[str, float] = defaultdict(float)  # s
 _open = (
     threading.local()
@@ -125,12 +125,9 @@ def watch(file: Path) -> None:
 
 def _threads() -> dict[str, float]:
     """CPU s of each thread of this process, by what it is for."""
-    names = {thread.native_id: thread.name for thread in threading.enumerate()}
-    tick = os.sysconf("SC_CLK_TCK")
     spent: defaultdict[str, float] = defaultdict(float)
-    for task in Path("/proc/self/task").iterdir():
-        fields = (task / "stat").read_text().rpartition(")")[2].split()
-        name = names.get(int(task.name), "native")
-        kind = "main" if int(task.name) == os.getpid() else name.partition("_")[0]
-        spent[kind] += (int(fields[11]) + int(fields[12])) / tick
+    for thread in threading.enumerate():
+        if thread.ident is not None:
+            kind = _KINDS.get(thread.name.partition("_")[0], "others")
+            spent[kind] += time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
     return dict(spent)

@@ -1,9 +1,9 @@
 """What a good colleague would write first: the same design, an event at a time.
 
-A stock Faust agent, json, Redis commands one after another, one padded window through the model,
+A stock Faust agent, json, Redis commands one after another, one window at a time through the model,
 one message sent. Kept to be measured against, generous where one could argue: events are checked
-less, sends are not awaited to their confirmation, rows are stored as small as ours, an anomaly
-gets an alert without a cool-down and reasons, and nobody looks for duplicates.
+less, sends are not awaited to their confirmation, rows are stored as small as ours, windows are not
+padded, an anomaly gets an alert without a cool-down and reasons, and nobody looks for duplicates.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ THRESHOLD = 0.5
 Score = Callable[[Windows, Ints], Floats]
 
 
-def padded(rows: Rows) -> Windows:
-    """One window of full size."""
+def one_window(rows: Rows) -> Windows:
+    """A user's rows as a batch of one; the model is asked about the newest."""
     index = np.maximum(np.arange(len(rows) - SIZE, len(rows)), 0)[None, :]
     return Windows(rows, index, np.array([min(len(rows), SIZE)]))
 
@@ -89,7 +89,7 @@ def make_app(
                 )
                 continue
             window = await slide(client, event.user_id, encoder.encode([event]))
-            found = float(score(padded(window), np.array([task]))[0])
+            found = float(score(one_window(window), np.array([task]))[0])
             headers = [
                 ("score", f"{found:.3f}".encode()),
                 ("task", tasks.names[task].encode()),
