@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import faust
+from redis import Redis
 
 from models.bundle import load as load_bundle
 from models.encoding import SchemaEncoder
@@ -32,7 +33,7 @@ from stream_app.monitor import Monitor
 from stream_app.offline import OfflineScorer
 from stream_app.partition import FlowPolicy
 from stream_app.pipeline import Pipeline, Policies
-from stream_app.settings import KafkaSettings, Settings
+from stream_app.settings import KafkaSettings, RedisSettings, Settings
 
 REDIS_THREADS = 4
 
@@ -88,7 +89,7 @@ def worker_app(
     `outputs`: how many partitions each output topic has.
     """
     executor = ThreadPoolExecutor(REDIS_THREADS, "redis")
-    redis = connect(settings.redis.url.get_secret_value(), timeout_s=settings.redis.timeout_s)
+    redis = _redis(settings.redis)
     limits, prefix = _policies(settings), settings.redis.prefix
     pipeline = Pipeline(
         encoder,
@@ -122,8 +123,7 @@ async def _look_around(settings: Settings) -> dict[Output, int]:
     """Partitions of the output topics; Redis and the web port are there. Raises Misconfigured."""
     kafka, outputs = settings.kafka, settings.kafka.outputs()
     check_port(settings.web.host, settings.web.port)
-    redis = connect(settings.redis.url.get_secret_value(), timeout_s=settings.redis.timeout_s)
-    await check_redis(redis, settings.redis.shown_url)
+    await check_redis(_redis(settings.redis), settings.redis.shown_url)
     counts = await ensure_topics(
         kafka.aiokafka(),
         kafka.input_topics,
@@ -134,6 +134,14 @@ async def _look_around(settings: Settings) -> dict[Output, int]:
         max_record_bytes=kafka.max_record_bytes,
     )
     return {output: counts[name] for output, name in outputs.items()}
+
+
+def _redis(redis: RedisSettings) -> Redis:
+    return connect(
+        redis.url.get_secret_value(),
+        timeout_s=redis.timeout_s,
+        connect_timeout_s=redis.connect_timeout_s,
+    )
 
 
 def _policies(settings: Settings) -> Policies:
