@@ -33,6 +33,7 @@ class Due(NamedTuple):
 
 class Shop(Protocol):
     has_truth: bool
+    skipped: int  # rows of a file that are no events
 
     def prepare(self) -> str:
         """Do what takes time; tell in a few words what kind of shop it is."""
@@ -51,6 +52,7 @@ class SimulatedShop:
     """Thousands of people at a human pace, and attacks from the first seconds on."""
 
     has_truth = True
+    skipped = 0
 
     def __init__(self, seed: int, rate: float) -> None:
         self._rate = rate

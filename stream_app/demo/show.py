@@ -88,9 +88,15 @@ class _Show:
             took_s = time.monotonic() - (feed.opened_s or time.monotonic())
             account = self._drain(view, broker, worker, feed, watch)
         self._end(worker)
-        skipped = getattr(plan.shop, "skipped", 0)
         tracked = plan.shop.has_truth
-        told = summary(account, tally, took_s, tracked=tracked, skipped=skipped)
+        told = summary(
+            account,
+            tally,
+            took_s,
+            tracked=tracked,
+            start_s=self._screen_s - self._began_s,
+            skipped=plan.shop.skipped,
+        )
         self._console.print(told)
         return not complaints(account, tally, tracked=tracked)
 

@@ -31,8 +31,15 @@ def complaints(account: Account, tally: Tally, *, tracked: bool) -> list[str]:
 
 
 def summary(
-    account: Account, tally: Tally, took_s: float, *, tracked: bool, skipped: int = 0
+    account: Account,
+    tally: Tally,
+    took_s: float,
+    *,
+    tracked: bool,
+    start_s: float = 0.0,
+    skipped: int = 0,
 ) -> RenderableType:
+    """`took_s`: how long records came at their time; `start_s`: from the start to the screen."""
     parts: list[RenderableType] = [
         Rule("summary", align="left", style="dim"),
         _account(account, tally, took_s),
@@ -40,7 +47,7 @@ def summary(
     ]
     if skipped:
         parts.append(Text(f"{skipped:,} rows of the file were no events and were not sent"))
-    parts += [Text(""), _alerts(tally)]
+    parts += [Text(""), _alerts(tally, start_s)]
     if tracked:
         parts += [Text(""), *_truth(tally, took_s)]
     return Group(*parts)
@@ -79,13 +86,17 @@ def _complaints(account: Account, tally: Tally, tracked: bool) -> list[Text]:
     return [Text.from_markup(f"{NO} [bold red]{line}[/]") for line in told]
 
 
-def _alerts(tally: Tally) -> Text:
+def _alerts(tally: Tally, start_s: float) -> Text:
     count = tally.outputs[Output.ALERTS]
     if not count:
         return Text("no alerts")
     middle = milliseconds(quantile(tally.latencies_s, 0.5))
     slow = milliseconds(quantile(tally.latencies_s, 0.99))
-    line = f"[bold]{count:,} alerts[/], from send to alert seen: p50 {middle}, p99 {slow}"
+    line = f"[bold]{count:,} alert{'s' if count != 1 else ''}[/]"
+    if tally.latencies_s:
+        line += f", from send to alert seen: p50 {middle}, p99 {slow}"
+    if tally.first_alert_s is not None:
+        line += f"; the first {start_s + tally.first_alert_s:.0f} s after the start"
     return Text.from_markup(line)
 
 

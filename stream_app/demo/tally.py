@@ -120,6 +120,7 @@ class Tally:
         self.campaigns: dict[str, Campaign] = {}
         self.newest: deque[SeenAlert] = deque(maxlen=NEWEST)
         self.latencies_s: list[float] = []  # of alerts, in the order seen
+        self.first_alert_s: float | None = None
         self.duplicates = 0  # by the worker's word: no topic has them
         self.twice = 0  # outcomes of events that had one already
         self._awaited: dict[str, tuple[Label, bool]] = {}  # event id: no outcome yet; if it counts
@@ -173,6 +174,8 @@ class Tally:
         """`latency_s`: from send to seen, unless it was sent in a burst."""
         with self.lock:
             self.outputs[Output.ALERTS] += 1
+            if self.first_alert_s is None:
+                self.first_alert_s = at_s
             if latency_s is not None:
                 self.latencies_s.append(latency_s)
             if data is not None:
