@@ -164,21 +164,21 @@ class Rig:
             consumer.close()
 
     def published(self) -> int:
-        """Messages in the cleaned topic so far."""
-        topic = self.topic(Output.CLEANED)
+        """Events in the cleaned and quarantined topics so far."""
+        topics = [self.topic(Output.CLEANED), self.topic(Output.QUARANTINED)]
         consumer = Consumer({"bootstrap.servers": self.kafka.address, "group.id": self.name})
         try:
-            places = [TopicPartition(topic, p) for p in range(self.partitions)]
+            places = [TopicPartition(t, p) for t in topics for p in range(self.partitions)]
             return sum(consumer.get_watermark_offsets(place, timeout=10)[1] for place in places)
         finally:
             consumer.close()
 
-    def await_published(self, messages: int) -> None:
-        """Until the cleaned topic has that many more."""
-        wanted, deadline = self.published() + messages, time.monotonic() + PATIENCE_S
-        while (done := self.published()) < wanted:
+    def await_published(self, events: int) -> None:
+        """Until that many are there."""
+        deadline = time.monotonic() + PATIENCE_S
+        while (done := self.published()) < events:
             self._check_workers()
-            assert time.monotonic() < deadline, f"only {done} of {wanted} published"
+            assert time.monotonic() < deadline, f"only {done} of {events} published"
             time.sleep(0.02)
 
     def await_committed(self, records: int, patience_s: float = PATIENCE_S) -> None:

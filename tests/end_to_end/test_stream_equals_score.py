@@ -142,7 +142,7 @@ async def test_killed_workers_repeat_outputs_but_never_change_them(rig: Rig, tru
     for n in range(2):
         worker = Worker(rig, f"killed-{n}", **settings)
         try:
-            rig.await_published(150)
+            rig.await_published(rig.published() + 150)
         finally:
             worker.kill()
             worker.close()
