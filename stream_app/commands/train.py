@@ -49,7 +49,13 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same model on a CPU.")] = 0,
     device: Annotated[Device, typer.Option(help="What to train on.")] = Device.AUTO,
-    threads: Annotated[int, typer.Option(help="CPU threads; 0 is torch's own choice.")] = 0,
+    threads: Annotated[
+        int, typer.Option(help="CPU threads; more than one only helps on idle cores.", min=0)
+    ] = 1,
+    prior: Annotated[
+        float | None,
+        typer.Option(help="Share of anomalies to expect in use, if the files hold another."),
+    ] = None,
 ) -> None:
     """Pre-train on how people behave, fine-tune on labels, calibrate, write a bundle."""
     from models.train import train as run
@@ -68,6 +74,7 @@ def train(
         seed=seed,
         device=device.value,
         threads=threads,
+        prior=prior,
         progress=lambda line: typer.echo(line, err=True),
     )
     typer.echo(f"wrote {report.version} to {out}")
