@@ -179,8 +179,8 @@ async def test_windows_hear_the_commits_of_all_topics_of_their_partition(stand: 
 
 async def test_what_can_not_be_published_stops_the_worker_once() -> None:
     stand = Stand(outbox=RefusingOutbox())
-    for first in range(2):
-        await stand.monitor.process(batch(records(click("u1", at_ms=0), first=first)))
+    for source in (EVENTS, OTHER):
+        await stand.monitor.process(batch(records(click("u1", at_ms=0), source=source), source))
     await until_true(lambda: stand.crashes)
     await asyncio.sleep(0.01)
     assert [str(error) for error in stand.crashes] == ["refused"]

@@ -334,6 +334,26 @@ async def test_without_windows_the_same_records_are_tried_again_and_none_is_lost
         assert b.ledger.committable() == 3
 
 
+async def test_pauses_between_tries_double_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        if seconds > 0:
+            pauses.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", noted)
+    async with bench(retry_first_s=0.1, retry_last_s=0.5) as b:
+        b.windows.gate.shut = True
+        await b.put(1)
+        for _ in range(5):
+            b.windows.gate.let_one(StoreUnavailable("down"))
+            await rest()
+        assert pauses == [0.1, 0.2, 0.4, 0.5, 0.5]
+        b.windows.gate.open()
+
+
 async def test_while_the_alert_log_is_unavailable_an_anomaly_waits_and_is_published_once() -> None:
     async with bench() as b:
         b.alerts.gate.shut = True

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_app.core.outcome import DUPLICATES, OUTCOMES, Message, Output
-from stream_app.core.record import StoredRecord
+from stream_app.core.record import Source, StoredRecord
 from tests.builders import (
     EVENTS,
     POISON,
@@ -185,6 +185,17 @@ async def test_a_group_of_bad_records_asks_neither_windows_nor_scorer() -> None:
     outcome = await desk.take(records(b"bad", None))
     assert outcome.dead == {"not-json": 1, "empty": 1}
     assert outcome.counts == {Output.DEAD_LETTERS: 2}
+
+
+async def test_the_offsets_of_two_topics_have_nothing_to_do_with_each_other() -> None:
+    desk, more = Desk(), Source("more-events", EVENTS.partition)
+    for source, name in ((EVENTS, "a"), (more, "b"), (EVENTS, "a"), (more, "b")):
+        event = click("u1", at_ms=0, event_id=name, score=0.9)
+        await desk.take(records(event, source=source), source=source)
+    told = [json.loads(m.value or b"")["event_id"] for m in desk.published[Output.QUARANTINED]]
+    assert told == ["a", "b", "a", "b"]  # each once, and once more when delivered again
+    alerts = [json.loads(m.value or b"")["id"] for m in desk.published[Output.ALERTS]]
+    assert alerts == ["a", "a"]  # the second event is within the cool-down of the first
 
 
 async def test_no_records_are_no_messages() -> None:

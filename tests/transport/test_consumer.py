@@ -155,7 +155,10 @@ async def test_a_full_queue_does_not_hold_up_a_rebalance(played: Played) -> None
     played.thread.polls.put_nowait({TP0: run(10, 2)})
     await asyncio.sleep(0.01)
     await asyncio.wait_for(played.consumer.on_partitions_revoked({TP0, TP1}), 5)
+    await asyncio.sleep(0.01)
     played.room.set()
+    await asyncio.sleep(0.01)
+    assert played.delivered == []  # the old delivery was given up
     await played.assign()
     played.thread.polls.put_nowait({TP0: run(10, 2)})
     await until(lambda: played.delivered)
