@@ -42,6 +42,8 @@ def test_every_row_of_a_real_file_has_one_outcome(
         capture_output=True,
     )
     with workers(rig, 2) as running:
+        for worker in running:
+            worker.await_ready()
         rig.await_committed(rows, patience_s=400)
         counted = [worker.get("/metrics") for worker in running]
         assert [worker.stop()[0] for worker in running] == [0, 0]
