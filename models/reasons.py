@@ -23,6 +23,7 @@ from stream_app.core.score import Reason
 from stream_app.core.window import Ints, Windows
 
 AT_MOST: Final = 3
+LOOKED_AT: Final = 12  # strongest cells, of which the unusual ones come first
 
 Array = NDArray[np.floating[Any]]
 
@@ -43,7 +44,7 @@ class Explainer:
         self._seen = {title: names.index(name) for title, name in categories.items()}
 
     def explain(self, windows: Windows, tasks: Sequence[int]) -> list[tuple[Reason, ...]]:
-        """For each window its strongest cells, strongest first."""
+        """For each window its most telling cells: unusual ones first, then by strength."""
         found: list[tuple[Reason, ...]] = [()] * len(windows)
         task = np.asarray(tasks, np.int64)
         for one in passes(windows, TOKENS[self._device.type], shared=False):
@@ -77,14 +78,19 @@ class Explainer:
     def _strongest(
         self, shares: Array, values: Array, by_input: Tensor, rows: NDArray[np.void]
     ) -> tuple[Reason, ...]:
-        """`shares` (events, cells) of one window."""
+        """`shares` (events, cells) of one window.
+
+        A number within its usual range may weigh much, in its context; but it convinces nobody. So
+        of the strongest cells those outside theirs come first.
+        """
         speaks_for = np.maximum(np.nan_to_num(shares), 0)
         total = float(speaks_for.sum())
         if total <= 0:
             return ()
         table = speaks_for[::-1] / total  # newest first: of equals, the newest counts
-        order = np.argsort(-table.round(6), axis=None, kind="stable")[:AT_MOST]
-        found = []
+        order = np.argsort(-table.round(6), axis=None, kind="stable")[:LOOKED_AT]
+        unusual: list[Reason] = []
+        usual: list[Reason] = []
         for flat in order:
             back, cell = divmod(int(flat), len(self._cells))
             share = float(table[back, cell])
@@ -92,28 +98,32 @@ class Explainer:
                 break
             place = len(rows) - 1 - back
             inputs = by_input[place].float().cpu().numpy()
-            observed, expected = self._words(cell, values[place], inputs, rows[place])
-            found.append(Reason(self._cells[cell], back, observed, expected, round(share, 4)))
-        return tuple(found)
+            observed, expected, odd = self._words(cell, values[place], inputs, rows[place])
+            reason = Reason(self._cells[cell], back, observed, expected, round(share, 4))
+            (unusual if odd else usual).append(reason)
+        return (*unusual, *usual)[:AT_MOST]
 
-    def _words(self, cell: int, values: Array, by_input: Array, row: np.void) -> tuple[str, str]:
-        """Observed and expected."""
+    def _words(
+        self, cell: int, values: Array, by_input: Array, row: np.void
+    ) -> tuple[str, str, bool]:
+        """Observed, expected, and whether the one is outside the other."""
         name = self._cells[cell]
         if name == "type":
-            return self._network.schema.type_names[int(row["type"]) - 1], self._usual_types()
+            return self._network.schema.type_names[int(row["type"]) - 1], self._usual_types(), False
         if name in self._seen:
             low, high = self._statistics.expected[self._seen[name]]
             seen = float(values[self._seen[name]])
             told = "none" if math.isnan(seen) else f"seen {seen:.0f}\N{MULTIPLICATION SIGN} before"
-            return told, _range(f"{low:.0f}", f"{high:.0f}", "\N{MULTIPLICATION SIGN}")
+            expected = _range(f"{low:.0f}", f"{high:.0f}", "\N{MULTIPLICATION SIGN}")
+            return told, expected, seen < low or seen > high
         numbers = self._number_of_input
         inside = [n for n in np.unique(numbers[self._of_input == cell]) if n >= 0]
         strongest = max(inside, key=lambda n: float(by_input[numbers == n].sum()))
         number = self._network.numbers[strongest]
         low, high = self._statistics.expected[strongest]
-        return aloud(number, float(values[strongest])), _range(
-            aloud(number, low), aloud(number, high)
-        )
+        value = float(values[strongest])
+        expected = _range(aloud(number, low), aloud(number, high))
+        return aloud(number, value), expected, value < low or value > high
 
     def _usual_types(self) -> str:
         order = np.argsort([-share for share in self._statistics.type_shares], kind="stable")

@@ -77,7 +77,7 @@ class Scorer(Protocol):
         ...
 
     async def explain(self, windows: Windows, tasks: Ints) -> list[tuple[Reason, ...]]:
-        """Why each window looks unusual, the strongest reason first. Raises DeviceFailed."""
+        """Why each window looks unusual, the most telling reason first. Raises DeviceFailed."""
         ...
 
     def close(self) -> None:
