@@ -6,6 +6,7 @@ Alone knows every concrete class. Read it top-down: `worker_app` is what runs.
 from __future__ import annotations
 
 import asyncio
+import shutil
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -99,6 +100,7 @@ def worker_app(
         KafkaOutbox(lambda: app.producer._producer, settings.kafka.outputs(), outputs),
         limits,
     )
+    folder = tempfile.mkdtemp(prefix="shopsentry-")  # Faust wants one; nothing is kept in it
     meter = PrometheusMeter()
     monitor = Monitor(pipeline, _flow(settings), meter, scorer)
     app = make_app(
@@ -106,7 +108,7 @@ def worker_app(
         settings.kafka.aiokafka(),
         monitor.process,
         WebPort(settings.web.host, settings.web.port, monitor.health, monitor.metrics),
-        tempfile.mkdtemp(prefix="shopsentry-"),
+        folder,
     )
     monitor.attach(lambda: app.consumer, app.crash)
 
@@ -114,6 +116,7 @@ def worker_app(
         await monitor.close()
         await asyncio.to_thread(scorer.close)
         executor.shutdown(wait=False, cancel_futures=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
     app.on_before_shutdown.connect(close, weak=False)
     return app
