@@ -56,12 +56,18 @@ class Run(Struct, frozen=True, kw_only=True):
     worker_us: float  # CPU microseconds an event; all workers together
     redis_us: float
     broker_us: float
+    worker_mib: float  # resident memory at the end; all workers together
     load: float  # of the machine, one minute, at the end
     stages_us: dict[str, float] = {}
 
     @property
     def rate(self) -> float:
         return self.events / self.seconds
+
+    @property
+    def cpu_us(self) -> float:
+        """CPU microseconds an event of worker, Redis and broker."""
+        return self.worker_us + self.redis_us + self.broker_us
 
 
 class _Look(Struct, frozen=True):
@@ -73,6 +79,7 @@ class _Look(Struct, frozen=True):
     worker_s: float
     redis_s: float
     broker_s: float
+    worker_bytes: int
 
 
 class CompilingBroker(KafkaBroker):
@@ -148,6 +155,7 @@ class Rig:
             worker_us=per_event(first.worker_s, last.worker_s),
             redis_us=per_event(first.redis_s, last.redis_s),
             broker_us=per_event(first.broker_s, last.broker_s),
+            worker_mib=last.worker_bytes / (1 << 20),
             load=os.getloadavg()[0],
             stages_us=_stages(told, done) if stages else {},
         )
@@ -168,7 +176,9 @@ class Rig:
         while True:
             outcomes = self._outcomes(name)
             done = sum(outcomes.values())
-            look = _Look(time.monotonic(), done, outcomes, *(_cpu_s(some) for some in watched))
+            cpu_s = [_cpu_s(some) for some in watched]
+            memory = sum(process.memory_info().rss for process in watched[0])
+            look = _Look(time.monotonic(), done, outcomes, cpu_s[0], cpu_s[1], cpu_s[2], memory)
             if first is None and done >= warm:
                 first = look
                 _signal(workers, stages)
