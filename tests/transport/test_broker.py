@@ -22,7 +22,7 @@ from tests.servers import ROOT, Kafka
 from tests.transport.worker import PARTITIONS
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
-RECORDS = 10_000
+BACKLOG = 2000  # about a second of work
 PATIENCE_S = 40.0
 
 
@@ -42,6 +42,10 @@ class Group:
         )
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
         self.seen: list[tuple[int, int, str]] = []  # input partition, number, worker
+        self.produced = 0
+        self._producer = Producer(
+            {"bootstrap.servers": kafka.address, "linger.ms": 20, "enable.idempotence": True}
+        )
         self._reader = Consumer(
             {
                 "bootstrap.servers": kafka.address,
@@ -51,13 +55,16 @@ class Group:
         )
         self._reader.assign([TopicPartition(self.cleaned, p, 0) for p in range(PARTITIONS)])
 
-    def send(self) -> None:
-        producer = Producer({"bootstrap.servers": self.kafka.address, "linger.ms": 20})
-        for number in range(RECORDS):
+    def send(self, count: int) -> None:
+        """So many events more, in the order of their numbers over all partitions."""
+        for number in range(self.produced, self.produced + count):
             # A user is in one partition.
             event = click(f"u{number % (24 * PARTITIONS)}", at_ms=number, event_id=str(number))
-            producer.produce(self.input, msgspec.json.encode(event), partition=number % PARTITIONS)
-        assert producer.flush(30) == 0
+            self._producer.produce(
+                self.input, msgspec.json.encode(event), partition=number % PARTITIONS
+            )
+        self.produced += count
+        assert self._producer.flush(30) == 0
 
     def start(self, name: str) -> None:
         with (self.folder / f"{name}.log").open("wb") as log:
@@ -71,10 +78,18 @@ class Group:
                 stderr=log,
             )
 
-    def read_until(self, enough: int, by: str | None = None) -> None:
-        """Read until so many different events are published (by one worker, if named)."""
+    def read_until(self, enough: int, by: str) -> None:
+        """Read until one worker has published so many; meanwhile events go on coming."""
         deadline = time.monotonic() + PATIENCE_S
-        while len({n for _, n, who in self.seen if by in (None, who)}) < enough:
+        while sum(who == by for *_, who in self.seen) < enough:
+            assert time.monotonic() < deadline, f"only {Counter(w for *_, w in self.seen)}"
+            self.send(100)
+            self.read(0.2)
+
+    def read_all(self) -> None:
+        """Read until every event sent is published."""
+        deadline = time.monotonic() + PATIENCE_S
+        while len({n for _, n, _ in self.seen}) < self.produced:
             assert time.monotonic() < deadline, f"only {Counter(w for *_, w in self.seen)}"
             self.read(0.2)
 
@@ -99,7 +114,7 @@ class Group:
 @pytest.fixture
 def group(kafka: Kafka, tmp_path: Path) -> Iterator[Group]:
     with contextlib.closing(Group(kafka, tmp_path)) as made:
-        made.send()
+        made.send(BACKLOG)
         yield made
 
 
@@ -107,20 +122,20 @@ def test_a_worker_that_joins_and_one_that_stops_lose_nothing_and_repeat_nothing(
     group: Group,
 ) -> None:
     group.start("first")
-    group.read_until(300)
+    group.read_until(300, by="first")
     group.start("second")
     group.read_until(300, by="second")
+    group.send(BACKLOG)
     group.workers["first"].send_signal(signal.SIGTERM)
     assert group.workers["first"].wait(20) == 0
-    assert len({n for _, n, _ in group.seen}) < RECORDS, "all was done before the stop"
-    group.read_until(RECORDS)
+    group.read_all()
     group.workers["second"].send_signal(signal.SIGTERM)
     assert group.workers["second"].wait(20) == 0
     while group.read(0.5):
         pass
     repeated = [n for n, times in Counter(n for _, n, _ in group.seen).items() if times > 1]
     assert repeated == []
-    assert {n for _, n, _ in group.seen} == set(range(RECORDS))
+    assert {n for _, n, _ in group.seen} == set(range(group.produced))
     for partition in range(PARTITIONS):
         order = [n for p, n, _ in group.seen if p == partition]
         assert order == sorted(order)
@@ -133,8 +148,9 @@ def test_a_worker_that_is_killed_loses_nothing_and_repeats_only_what_was_under_w
     group.start("second")
     group.read_until(300, by="first")
     group.read_until(300, by="second")
+    group.send(BACKLOG)
     group.workers["first"].kill()
-    group.read_until(RECORDS)
+    group.read_all()
     numbers = Counter(n for _, n, _ in group.seen)
-    assert set(numbers) == set(range(RECORDS))
+    assert set(numbers) == set(range(group.produced))
     assert max(numbers.values()) <= 2
