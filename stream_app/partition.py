@@ -13,8 +13,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 from msgspec import Struct
 
@@ -61,9 +61,7 @@ class Partition:
         self._flow = flow
         self._meter = meter
         self._failed = failed
-        self._waiting: deque[tuple[RecordBatch, int]] = (
-            deque()
-        )  # and its first record not taken yet
+        self._waiting: deque[tuple[RecordBatch, int]] = deque()  # and the first record not taken
         self._waiting_records = 0
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
@@ -71,7 +69,8 @@ class Partition:
         self._reading = asyncio.Lock()
         self._output = asyncio.Lock()
         self._group_records = min(flow.first_group, flow.group_records)
-        self._tasks = {asyncio.ensure_future(self._run())}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._start(self._run())
 
     async def put(self, batch: RecordBatch) -> None:
         """Queue a batch; waits while too many records wait already."""
@@ -93,10 +92,7 @@ class Partition:
             await self._arrived.wait()
             await self._slots.acquire()
             await self._reading.acquire()
-            group = self._coalesce()
-            task = asyncio.ensure_future(self._process(group))
-            self._tasks.add(task)
-            task.add_done_callback(self._done)
+            self._start(self._process(self._coalesce()))
 
     def _coalesce(self) -> list[Part]:
         """All that waits, up to the group size; begun from here on."""
@@ -119,7 +115,13 @@ class Partition:
         return group
 
     async def _process(self, group: list[Part]) -> None:
-        """Take one group all the way. Enters with the reading turn in hand."""
+        """Take one group all the way. Enters with a slot and the reading turn in hand."""
+        try:
+            await self._lead(group)
+        finally:
+            self._slots.release()
+
+    async def _lead(self, group: list[Part]) -> None:
         began = time.monotonic()
         records = [record for _, part in group for record in part]
         try:
@@ -168,9 +170,13 @@ class Partition:
         elif took_s < target_s / 2:
             self._group_records = min(flow.group_records, self._group_records * 2)
 
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._slots.release()
         if not task.cancelled() and (error := task.exception()):
             self._failed(error)
 
