@@ -63,6 +63,7 @@ class Partition:
         self._failed = failed
         self._waiting: deque[tuple[RecordBatch, int]] = deque()  # and the first record not taken
         self._waiting_records = 0
+        self._closed = False
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._slots = asyncio.Semaphore(flow.in_flight)
@@ -73,16 +74,18 @@ class Partition:
         self._start(self._run())
 
     async def put(self, batch: RecordBatch) -> None:
-        """Queue a batch; waits while too many records wait already."""
+        """Queue a batch; waits while too many records wait already, and the partition is open."""
         self._waiting.append((batch, 0))
         self._waiting_records += len(batch)
         self._arrived.set()
-        while self._waiting_records > self._flow.waiting_records:
+        while self._waiting_records > self._flow.waiting_records and not self._closed:
             self._room.clear()
             await self._room.wait()
 
     async def close(self) -> None:
         """Stop at once; what is not acked comes again."""
+        self._closed = True
+        self._room.set()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -161,8 +164,9 @@ class Partition:
 
     def _settle(self, records: Sequence[Record], outcome: Outcome, took_s: float) -> None:
         """Count the group, and size the next ones so that they take about `group_target_s`."""
-        if records:
-            self._meter.group(self._source, records, outcome, took_s)
+        if not records:  # all of it went stale before it was begun
+            return
+        self._meter.group(self._source, records, outcome, took_s)
         target_s, flow = self._flow.group_target_s, self._flow
         if took_s > target_s:
             smaller = int(min(len(records), self._group_records) * target_s / took_s)

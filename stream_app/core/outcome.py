@@ -1,7 +1,8 @@
 """Stage 7: every record's one outcome, and the messages that follow from it.
 
 cleaned, quarantined, dead letter or duplicate (counted only). Alerts and risk come beside that. Ids
-and bytes are derived from the input alone, so that a consumer can drop repeats.
+are derived from the input alone, so that a consumer can drop repeats; a repeat has the same bytes,
+but for the user's risk, which is always the newest.
 """
 
 from __future__ import annotations
