@@ -104,6 +104,8 @@ def train(
         raise Misconfigured(f"there is no preset {preset!r}: choose {', '.join(PRESETS)}")
     if attention not in ("causal", "bidirectional"):
         raise Misconfigured(f"there is no attention {attention!r}: choose causal or bidirectional")
+    if prior is not None and not 0 < prior < 1:
+        raise Misconfigured(f"prior is a share between 0 and 1, not {prior:g}")
     began = time.monotonic()
     place = bundles.pick_device(device)
     if threads:
@@ -119,6 +121,10 @@ def train(
     parts = split(dataset, SHARES, seed)
     if not all(len(part) for part in parts):
         raise Misconfigured("there are too few users to keep some aside: train on more events")
+    try:
+        out.mkdir(parents=True, exist_ok=True)  # or all the training would be for nothing
+    except OSError as error:
+        raise Misconfigured(f"{out} cannot be written: {error.strerror}") from error
 
     torch.manual_seed(seed)
     config = NetworkConfig(size=PRESETS[preset], attention=attention, window=policy.size)

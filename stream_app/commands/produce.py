@@ -71,6 +71,8 @@ def produce(
     topic = topic or settings.kafka.input_topics[0]
     rows = read(file, form, _pairs(mapping or []))
     first = next(rows, None)  # a file that cannot be read is told before Kafka is asked for
+    if rejects and rejects.exists() and rejects.samefile(file):
+        raise Misconfigured(f"--rejects {rejects} is the file to be sent; name another")
     ensured_input(settings, topic)
     skipped = _Skipped()
     with ExitStack() as stack:

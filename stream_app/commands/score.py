@@ -43,8 +43,7 @@ def score(
         bundle = settings.scorer.model_copy(update={"bundle": model})
         settings = settings.model_copy(update={"scorer": bundle})
     for path in (source, *(history or [])):
-        if not path.is_file():
-            raise Misconfigured(f"{path} is no file; --in and --history take files of JSON lines")
+        _check(path, out)
     scorer = offline_scorer(settings)
     with _opened(out) as written:
         asyncio.run(_score(scorer, source, history or [], written))
@@ -79,6 +78,18 @@ def _size(lines: BinaryIO) -> int:
 def _told(lines: BinaryIO) -> Iterator[bytes]:
     """Lines by `readline`, so that `tell` keeps working for the progress bar."""
     return iter(lines.readline, b"")
+
+
+def _check(path: Path, out: Path) -> None:
+    """Raises Misconfigured if `path` cannot be read, or would be lost by writing `out`."""
+    if not path.is_file():
+        raise Misconfigured(f"{path} is no file; --in and --history take files of JSON lines")
+    if out.exists() and out.samefile(path):
+        raise Misconfigured(f"--out {out} is a file to be read as well; name another")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise Misconfigured(f"{path} cannot be read: {error.strerror}") from error
 
 
 @contextmanager

@@ -40,6 +40,9 @@ def simulate(
         families=tuple(family or FAMILIES),
         late_share=late,
     )
-    out.mkdir(parents=True, exist_ok=True)
-    write(config, out / "events.jsonl", out / "labels.jsonl")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write(config, out / "events.jsonl", out / "labels.jsonl")
+    except OSError as error:
+        raise Misconfigured(f"{out} cannot be written: {error.strerror}") from error
     typer.echo(f"wrote {events} events to {out / 'events.jsonl'} and their truth to labels.jsonl")

@@ -48,6 +48,35 @@ def test_an_error_is_a_line_on_stderr(arguments: list[str]) -> None:
     assert told.stdout == ""
 
 
+def test_scores_never_go_over_the_file_they_are_made_of(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text("{}")
+    other = tmp_path / "more.jsonl"
+    other.write_text("{}")
+    for source, history in ((path, other), (other, path)):
+        told = shopsentry(
+            "score", "--in", str(source), "--history", str(history), "--out", str(path)
+        )
+        assert (told.returncode, path.read_text()) == (2, "{}")
+        assert told.stderr.startswith("shopsentry: --out ")
+
+
+def test_rejects_never_go_over_the_file_that_is_sent(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text("{}")
+    told = shopsentry("produce", str(path), "--rejects", str(path))
+    assert (told.returncode, path.read_text()) == (2, "{}")
+    assert told.stderr.startswith("shopsentry: --rejects ")
+
+
+def test_a_folder_that_cannot_be_is_an_error_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    told = shopsentry("simulate", "--out", str(tmp_path / "file" / "data"), "--events", "1")
+    assert told.returncode == 2
+    assert told.stderr.startswith("shopsentry: ")
+    assert "cannot be written: Not a directory" in told.stderr
+
+
 def test_debug_shows_where_an_error_comes_from() -> None:
     assert "Traceback" in shopsentry("--debug", "produce", "nix.csv").stderr
 

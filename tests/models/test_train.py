@@ -90,6 +90,27 @@ def test_files_without_events_and_unknown_presets_are_refused(tmp_path: Path) ->
         train([], [], tmp_path / "out", preset="huge")
 
 
+def test_a_prior_that_is_no_share_is_refused(tmp_path: Path) -> None:
+    for prior in (0.0, 1.0, 7.0):
+        with pytest.raises(Misconfigured, match="between 0 and 1"):
+            train([], [], tmp_path / "out", prior=prior)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_training(
+    files: object, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    said: list[str] = []
+    with pytest.raises(Misconfigured, match="cannot be written"):
+        train(
+            [files.data],  # type: ignore[attr-defined]
+            [],
+            tmp_path / "file" / "out",
+            progress=said.append,
+        )
+    assert [line.split()[0] for line in said] == ["read"]
+
+
 def test_calibrated_scores_are_the_share_of_anomalies_among_events_like_it() -> None:
     rng = np.random.default_rng(0)
     raw = rng.normal(0, 2, 20_000)
