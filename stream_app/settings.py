@@ -115,6 +115,14 @@ class KafkaSettings(Section):
         description="bytes of the largest record, in and out; larger stops the stream",
     )
 
+    @field_validator("bootstrap")
+    @classmethod
+    def _are_hosts(cls, bootstrap: str) -> str:
+        host = re.compile(r"\s*(\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+)(:\d{1,5})?\s*")
+        if not all(map(host.fullmatch, bootstrap.split(","))):
+            raise ValueError("it takes host:port, several with commas between")
+        return bootstrap
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if "SASL" in self.security_protocol and not (self.username and self.password):

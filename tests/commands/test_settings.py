@@ -51,6 +51,21 @@ def test_the_file_is_the_one_that_the_environment_names(
     assert load().log.as_json
 
 
+@pytest.mark.parametrize("hosts", ["", "a:b", "a:1,", "kafka://a:1", "a b"])
+def test_brokers_that_no_client_can_find_are_refused(
+    hosts: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOPSENTRY_KAFKA__BOOTSTRAP", hosts)
+    with pytest.raises(Misconfigured, match=r"kafka.bootstrap .*host:port"):
+        load()
+
+
+@pytest.mark.parametrize("hosts", ["a", "a:1", "a-1.b_c:9092, 10.0.0.1:9092", "[::1]:9092"])
+def test_brokers_are_hosts_with_ports(hosts: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOPSENTRY_KAFKA__BOOTSTRAP", hosts)
+    assert load().kafka.bootstrap == hosts
+
+
 def test_a_list_in_the_environment_is_parted_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOPSENTRY_KAFKA__INPUT_TOPICS", "web, app")
     assert load().kafka.input_topics == ("web", "app")
