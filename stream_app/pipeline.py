@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from stream_app.core.alerting import AlertPolicy, Anomaly
 from stream_app.core.decision import decide
-from stream_app.core.decode import Decoded, decode
+from stream_app.core.decode import UNLIMITED, Decoded, decode
 from stream_app.core.messages import Composer
 from stream_app.core.outcome import Decided, Outcome, Seen
 from stream_app.core.ports import AlertLog, EventEncoder, Outbox, Scorer, WindowStore
@@ -42,13 +42,16 @@ class Pipeline:
         alerts: AlertLog,
         outbox: Outbox,
         policies: Policies,
+        most_bytes: int = UNLIMITED,
     ) -> None:
+        """`most_bytes` of a record fit the output topics, with the headers that we add."""
         self._encoder = encoder
         self._windows = windows
         self._scorer = scorer
         self._alerts = alerts
         self._outbox = outbox
         self._policies = policies
+        self._most_bytes = most_bytes
         self._composer = Composer(scorer.tasks, scorer.thresholds, scorer.version, policies.alerts)
 
     async def read(
@@ -58,7 +61,7 @@ class Pipeline:
 
         `committed`: the committed seq of each source of this partition (see `WindowStore.slide`).
         """
-        decoded = decode(records, self._scorer.tasks)
+        decoded = decode(records, self._scorer.tasks, self._most_bytes)
         if not decoded.events:
             return _nothing_seen(source, decoded, self._encoder, self._policies.window)
         rows = self._encoder.encode(decoded.events)

@@ -19,9 +19,10 @@ from models.bundle import load as load_bundle
 from models.encoding import SchemaEncoder
 from models.scorer import BundleScorer
 from stream_app.agents import GroupPolicy, make_app
+from stream_app.core.errors import Misconfigured
 from stream_app.core.outcome import Output
 from stream_app.core.ports import EventEncoder, Scorer
-from stream_app.edges.kafka_admin import ensure_topics
+from stream_app.edges.kafka_admin import HEADERS_BYTES, ensure_topics, record_limits
 from stream_app.edges.memory import MemoryAlertLog, MemoryOutbox, MemoryWindows
 from stream_app.edges.metrics import PrometheusMeter
 from stream_app.edges.outbox import KafkaOutbox
@@ -37,6 +38,14 @@ from stream_app.pipeline import Pipeline, Policies
 from stream_app.settings import KafkaSettings, RedisSettings, Settings
 
 REDIS_THREADS = 4
+LEAST_BYTES = 1_000_000  # that an output topic must take; Kafka's default is a little more
+
+
+class Outputs(NamedTuple):
+    """What the output topics are like."""
+
+    partitions: Mapping[Output, int]
+    most_bytes: int  # of an input record that fits all of them, with the headers that we add
 
 
 class PreparedWorker(NamedTuple):
@@ -83,12 +92,9 @@ def offline_scorer(settings: Settings) -> OfflineScorer:
 
 
 def worker_app(
-    settings: Settings, scorer: Scorer, encoder: EventEncoder, outputs: Mapping[Output, int]
+    settings: Settings, scorer: Scorer, encoder: EventEncoder, outputs: Outputs
 ) -> faust.App:
-    """The Faust app that takes the input topics to the output topics.
-
-    `outputs`: how many partitions each output topic has.
-    """
+    """The Faust app that takes the input topics to the output topics."""
     executor = ThreadPoolExecutor(REDIS_THREADS, "redis")
     redis = _redis(settings.redis)
     limits, prefix = _policies(settings), settings.redis.prefix
@@ -97,8 +103,9 @@ def worker_app(
         RedisWindows(redis, prefix, encoder.row, limits.window, executor=executor),
         scorer,
         RedisAlertLog(redis, prefix, limits.alerts, executor=executor),
-        KafkaOutbox(lambda: app.producer._producer, settings.kafka.outputs(), outputs),
+        KafkaOutbox(lambda: app.producer._producer, settings.kafka.outputs(), outputs.partitions),
         limits,
+        outputs.most_bytes,
     )
     folder = tempfile.mkdtemp(prefix="shopsentry-")  # Faust wants one; nothing is kept in it
     meter = PrometheusMeter()
@@ -122,8 +129,8 @@ def worker_app(
     return app
 
 
-async def _look_around(settings: Settings) -> dict[Output, int]:
-    """Partitions of the output topics; Redis and the web port are there. Raises Misconfigured."""
+async def _look_around(settings: Settings) -> Outputs:
+    """The output topics; Redis and the web port are there. Raises Misconfigured."""
     kafka, outputs = settings.kafka, settings.kafka.outputs()
     check_port(settings.web.host, settings.web.port)
     await check_redis(_redis(settings.redis), settings.redis.shown_url)
@@ -136,7 +143,15 @@ async def _look_around(settings: Settings) -> dict[Output, int]:
         replication=kafka.replication,
         max_record_bytes=kafka.max_record_bytes,
     )
-    return {output: counts[name] for output, name in outputs.items()}
+    limits = await record_limits(kafka.aiokafka(), outputs.values())
+    for name, limit in limits.items():
+        if limit < LEAST_BYTES:
+            raise Misconfigured(
+                f"the topic {name} takes messages of {limit} bytes; raise its max.message.bytes "
+                f"to {LEAST_BYTES} or more"
+            )
+    partitions = {output: counts[name] for output, name in outputs.items()}
+    return Outputs(partitions, min(limits.values()) - HEADERS_BYTES)
 
 
 def _redis(redis: RedisSettings) -> Redis:

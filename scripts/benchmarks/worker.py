@@ -9,12 +9,13 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from scripts.benchmarks import scorers, stages
+from stream_app.core.decode import UNLIMITED
 from stream_app.core.outcome import Output
 from stream_app.core.ports import EventEncoder, Scorer
 from stream_app.edges.log import logging_config
 from stream_app.runner import Runner
 from stream_app.settings import KafkaSettings, RedisSettings, ScorerSettings, Settings, WebSettings
-from stream_app.wiring import load_scorer, worker_app
+from stream_app.wiring import Outputs, load_scorer, worker_app
 
 
 def main() -> None:
@@ -47,7 +48,9 @@ def main() -> None:
     logging_of = logging_config("warning", False, False)
     logging.config.dictConfig(logging_of)
     outputs = dict.fromkeys(Output, given.partitions)
-    Runner(worker_app(settings, scorer, encoder, outputs), logging_of, "warning").run()
+    Runner(
+        worker_app(settings, scorer, encoder, Outputs(outputs, UNLIMITED)), logging_of, "warning"
+    ).run()
 
 
 if __name__ == "__main__":

@@ -19,6 +19,10 @@ from stream_app.core.record import Record
 AHEAD_MS: Final = 5 * 60 * 1000  # an event may be this far ahead of its record's Kafka time
 
 
+TOO_LARGE: Final = "too-large"
+UNLIMITED: Final = 1 << 62
+
+
 class Rejected(Struct, frozen=True):
     """A record that is no event: `reason` is a short fixed word, `detail` is for people."""
 
@@ -52,14 +56,21 @@ _envelope = msgspec.json.Decoder(_Envelope)
 _raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def decode(records: Sequence[Record], tasks: Tasks) -> Decoded:
-    """Decode a run of records of one partition."""
+def decode(records: Sequence[Record], tasks: Tasks, most_bytes: int = UNLIMITED) -> Decoded:
+    """Decode a run of records of one partition.
+
+    `most_bytes`: a larger record would not fit the output topics, so it is rejected.
+    """
     kept: list[Record] = []
     events: list[Event] = []
     rejected: list[Rejected] = []
     decode_event, known_types = _event.decode, tasks.of_type
     for record in records:
         value, key = record.value, record.key
+        if len(value or b"") > most_bytes or (record.headers and size_of(record) > most_bytes):
+            told = f"{size_of(record)} bytes; the output topics take {most_bytes}"
+            rejected.append(Rejected(record, TOO_LARGE, told))
+            continue
         if not value:
             rejected.append(Rejected(record, "empty", "the record has no value"))
             continue
@@ -86,6 +97,12 @@ def decode(records: Sequence[Record], tasks: Tasks) -> Decoded:
             kept.append(record)
             events.append(event)
     return Decoded(kept, events, rejected)
+
+
+def size_of(record: Record) -> int:
+    """Bytes of a record as they count against a topic's limit, but for Kafka's own few."""
+    carried = sum(len(name) + len(value or b"") for name, value in record.headers)
+    return len(record.key or b"") + len(record.value or b"") + carried
 
 
 def _decode_slowly(value: bytes) -> Event | tuple[str, str]:

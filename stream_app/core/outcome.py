@@ -18,7 +18,7 @@ from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from stream_app.core.alerting import Verdict
-from stream_app.core.decode import Decoded, Rejected
+from stream_app.core.decode import TOO_LARGE, Decoded, Rejected
 from stream_app.core.record import Record, Source
 from stream_app.core.score import Reason, Scores
 from stream_app.core.window import Ints, Windows
@@ -90,6 +90,7 @@ class Outcome(Struct):
 
 
 DUPLICATES = "duplicates"
+CUT_TO = 1024  # bytes left of a value that is too large for the dead letters
 OUTCOMES = (Output.CLEANED, Output.QUARANTINED, Output.DEAD_LETTERS, DUPLICATES)
 
 
@@ -125,10 +126,15 @@ def passed_on(record: Record, stamp: Headers, reasons: Sequence[Reason] = ()) ->
 
 
 def dead_letter(rejected: Rejected) -> Message:
-    """The record byte for byte, with where it came from and why it went no further."""
+    """The record byte for byte, with where it came from and why it went no further.
+
+    One that is too large for the topic is cut, and loses its own headers: its origin finds it
+    again.
+    """
     record = rejected.record
+    fits = rejected.reason != TOO_LARGE
     headers = [
-        *record.headers,
+        *(record.headers if fits else ()),
         ("kafka_dlt-original-topic", record.topic.encode()),
         ("kafka_dlt-original-partition", b"%d" % record.partition),
         ("kafka_dlt-original-offset", b"%d" % record.offset),
@@ -136,4 +142,5 @@ def dead_letter(rejected: Rejected) -> Message:
         ("reason", rejected.reason.encode()),
         ("detail", rejected.detail.encode(errors="replace")),
     ]
-    return Message(record.key, record.value, record.timestamp, headers)
+    value = record.value if fits or record.value is None else record.value[:CUT_TO]
+    return Message(record.key, value, record.timestamp, headers)

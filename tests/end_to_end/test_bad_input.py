@@ -92,6 +92,24 @@ def test_every_codec_of_kafka_is_read(rig: Rig) -> None:
     assert {r.value for r in passed} == {event(n) for n in range(10 * len(codecs))}
 
 
+def test_a_record_too_large_for_the_outputs_is_cut_and_stops_nobody(rig: Rig) -> None:
+    rig.create_topics(max_message_bytes="1100000")  # of compressed bytes, on the way in
+    large = event(1, extra="x" * 5_000_000)
+    nearly = event(2, extra="x" * 1_099_000)  # our headers would push it over
+    records = [Sent(b"u", value, NOW + 1000, 0) for value in (event(0), large, nearly, event(3))]
+    sent = rig.produce(records, **{"compression.type": "zstd"})
+    with workers(rig) as (worker,):
+        rig.await_committed(sent)
+        worker.await_ready()
+        assert worker.stop()[0] == 0, worker.said()
+    passed = [*rig.read(Output.CLEANED), *rig.read(Output.QUARANTINED)]
+    assert [r.value for r in passed] == [event(0), event(3)]
+    letters = rig.read(Output.DEAD_LETTERS)
+    assert [headers_of(d)["reason"] for d in letters] == ["too-large", "too-large"]
+    assert [headers_of(d)["kafka_dlt-original-offset"] for d in letters] == ["1", "2"]
+    assert [d.value for d in letters] == [large[:1024], nearly[:1024]]
+
+
 def test_an_id_used_twice_counts_once_whatever_is_in_it(rig: Rig) -> None:
     rig.create_topics()
     first, second = event(1), event(1, item_id="other", event_time=NOW + 5000)
