@@ -27,10 +27,17 @@ import xxhash
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from stream_app.core.errors import Misconfigured
+
 HEAD: Final = (("at_ms", "<i8"), ("id", "<u8"), ("seq", "<u8"))  # every row begins with these
 ID: Final = slice(8, 16)
 SEQ: Final = slice(16, 24)
 OFFSET_BITS: Final = 48  # seq = source tag << 48 | offset + 1
+
+STARTED_OVER: Final = (
+    "an input topic's offsets do not fit the windows in Redis: it was made anew under its old "
+    "name. Choose another redis.prefix (SHOPSENTRY_REDIS__PREFIX) for it, or another name."
+)
 
 DUPLICATE: Final = -1  # places below 0: not in the log, and why
 LATE: Final = -2
@@ -114,6 +121,7 @@ def accept(
     where it stands and judged by the same rows as then. `committed` has the committed seq of each
     source that the worker owns: rows above it are kept, since they may come again.
 
+    Raises Misconfigured if another event has the same seq: the topic's offsets started over.
     Returns the log as these rows see it, the place of each of them in it (or DUPLICATE, LATE), and
     how many of its oldest rows need not be stored any more.
     """
@@ -126,6 +134,8 @@ def accept(
             end = len(log)
         else:
             end = _find(log, row[SEQ], SEQ.start, 0, row_bytes)
+            if end >= 0 and log[end:][ID] != row[ID]:
+                raise Misconfigured(STARTED_OVER)
             if end >= 0:
                 places.append(end // row_bytes)
                 continue

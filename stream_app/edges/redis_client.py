@@ -32,6 +32,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from stream_app.core.errors import Misconfigured, ShopsentryError, StoreUnavailable
+from stream_app.core.window import STARTED_OVER
 
 # Redis 6.2 tells these from inside a script as plain errors: "ERR Error running script (call to
 # f_...): @user_script:137: -OOM command not allowed when used memory > 'maxmemory'."
@@ -140,6 +141,8 @@ def translated(error: RedisError) -> ShopsentryError | None:
             return Misconfigured(
                 "the windows in Redis were stored under another schema; choose another prefix"
             )
+        case ResponseError() if "STARTEDOVER" in text:
+            return Misconfigured(STARTED_OVER)
         case ResponseError() if "NOPERM" in text:
             return Misconfigured(f"the user of Redis may not do this: {text}")
         case ResponseError():

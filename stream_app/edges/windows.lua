@@ -78,6 +78,9 @@ end
 -- The place of a row that was judged before.
 local function judged(log, row)
   local found = find_row(log, sub(row, SEQ + 1, SEQ + 8), SEQ, 1)
+  if found and sub(log, found + ID, found + ID + 7) ~= sub(row, ID + 1, ID + 8) then
+    return nil -- another event: the topic's offsets started over
+  end
   if found then
     return (found - 1) / R
   end
@@ -133,7 +136,11 @@ for user, key in ipairs(KEYS) do
 
   while at < stop and unpack('<I6', rows, at + SEQ) <= newest do
     places = places or {}
-    places[#places + 1] = judged(log, sub(rows, at, at + R - 1))
+    local place = judged(log, sub(rows, at, at + R - 1))
+    if not place then
+      return redis.error_reply('STARTEDOVER offsets of a topic started over')
+    end
+    places[#places + 1] = place
     at = at + R
   end
 

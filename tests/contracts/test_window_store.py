@@ -12,6 +12,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
+from stream_app.core.errors import Misconfigured
 from stream_app.core.ports import WindowStore
 from stream_app.core.record import Source
 from stream_app.core.window import (
@@ -272,3 +273,10 @@ async def test_what_is_committed_and_not_stored_is_not_accepted_again(fresh: Fre
     batch = [(b"a", Act(1001, 2, 3)), (b"b", Act(1001, 3, 4)), (b"a", Act(1002, 4, 5))]
     answer = await slide(store, batch, [committed(EVENTS, 5)])
     assert answer == [DUPLICATE, DUPLICATE, [Act(1000, 1, 0), Act(1002, 4, 5)]]
+
+
+async def test_a_topic_whose_offsets_started_over_is_refused(fresh: Fresh) -> None:
+    windows = fresh()
+    await windows.slide(EVENTS, [b"a"] * 3, rows_of([Act(1000 + n, n, n) for n in range(3)]), [])
+    with pytest.raises(Misconfigured, match="made anew"):
+        await windows.slide(EVENTS, [b"a"], rows_of([Act(5000, 77, 1)]), [])
