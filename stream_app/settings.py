@@ -112,7 +112,7 @@ class KafkaSettings(Section):
     )
     max_record_bytes: Count = Field(
         default=16 << 20,
-        description="bytes of the largest record, in and out; larger stops the stream",
+        description="bytes of the largest record that topics we create take",
     )
 
     @field_validator("bootstrap")
