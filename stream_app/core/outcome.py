@@ -90,6 +90,7 @@ class Outcome(Struct):
 
 
 DUPLICATES = "duplicates"
+STEPS = 10_000  # between a score of 0 and of 1, in the header
 CUT_TO = 1024  # bytes left of a value that is too large for the dead letters
 OUTCOMES = (Output.CLEANED, Output.QUARANTINED, Output.DEAD_LETTERS, DUPLICATES)
 
@@ -101,20 +102,20 @@ class Stamp:
         self._headers = [
             [
                 [
-                    ("shopsentry-score", b"%.3f" % (milli / 1000)),
+                    ("shopsentry-score", b"%.4f" % (step / STEPS)),
                     ("shopsentry-task", task.encode()),
                     ("shopsentry-model", version.encode()),
                 ]
-                for milli in range(1001)
+                for step in range(STEPS + 1)
             ]
             for task in task_names
         ]
 
     def headers(self, tasks: Ints, scores: Scores) -> list[Headers]:
         """One list of headers a window; a score that is not a number counts as 0."""
-        milli = np.nan_to_num(np.round(scores.calibrated * 1000)).astype(np.int64)
+        step = np.nan_to_num(np.round(scores.calibrated * STEPS)).astype(np.int64)
         table = self._headers
-        return [table[task][m] for task, m in zip(tasks.tolist(), milli.tolist(), strict=True)]
+        return [table[task][s] for task, s in zip(tasks.tolist(), step.tolist(), strict=True)]
 
 
 def passed_on(record: Record, stamp: Headers, reasons: Sequence[Reason] = ()) -> Message:

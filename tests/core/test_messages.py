@@ -46,7 +46,7 @@ async def test_a_normal_event_is_passed_on_byte_for_byte_with_our_headers_after_
     given_headers = (("trace", b"\x00\xff"), ("shopsentry-score", b"not ours"), ("trace", b"2"))
     desk = Desk()
     await desk.take([record(value, key=b"u1", timestamp=START_MS + 7, headers=given_headers)])
-    stamp = [("shopsentry-score", b"0.000"), ("shopsentry-task", b"click")]
+    stamp = [("shopsentry-score", b"0.0000"), ("shopsentry-task", b"click")]
     assert desk.published[Output.CLEANED] == [
         Message(
             b"u1", value, START_MS + 7, [*given_headers, *stamp, ("shopsentry-model", b"fixed")]
@@ -60,7 +60,7 @@ async def test_an_event_without_key_and_headers_gets_none_but_ours() -> None:
     (message,) = desk.published[Output.CLEANED]
     assert message.key is None
     assert message.headers == [
-        ("shopsentry-score", b"0.250"),
+        ("shopsentry-score", b"0.2500"),
         ("shopsentry-task", b"click"),
         ("shopsentry-model", b"fixed"),
     ]
@@ -72,7 +72,7 @@ async def test_an_anomalous_event_is_quarantined_with_its_reasons_and_not_cleane
     await desk.take(group)
     (message,) = desk.published[Output.QUARANTINED]
     assert message[:3] == (b"u1", group[0].value, START_MS)
-    assert message.headers[:2] == [("a", b"b"), ("shopsentry-score", b"0.875")]
+    assert message.headers[:2] == [("a", b"b"), ("shopsentry-score", b"0.8750")]
     name, reasons = message.headers[-1]
     assert name == "shopsentry-reasons"
     assert msgspec.json.decode(reasons, type=list[Reason]) == [

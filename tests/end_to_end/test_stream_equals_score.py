@@ -107,8 +107,7 @@ def check(truth: Truth, rig: Rig, *, repeats: bool = False) -> None:
     assert ids["alerts"], "a comparison without alerts shows little"
     for read in (*cleaned, *quarantined):
         expected = truth.judged[_ids([read])[0]].score
-        # three decimals in the header, hence half of the last one on top
-        assert abs(float(headers_of(read)["shopsentry-score"]) - expected) <= TOLERANCE + 0.0005
+        assert abs(float(headers_of(read)["shopsentry-score"]) - expected) <= TOLERANCE
     for alert in alerts:
         body = json.loads(alert.value or b"")
         assert abs(body["data"]["score"] - truth.judged[body["id"]].score) <= TOLERANCE
