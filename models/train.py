@@ -118,6 +118,8 @@ def train(
         f"read {len(dataset)} events of {len(dataset.users)} users, "
         f"{int(dataset.anomalous.sum())} of them anomalies; {dataset.put_aside} put aside"
     )
+    if labels and not any(label is not None for label in dataset.labels):
+        raise Misconfigured("no label has the event_id of an event: do the files belong together?")
     parts = split(dataset, SHARES, seed)
     if not all(len(part) for part in parts):
         raise Misconfigured("there are too few users to keep some aside: train on more events")

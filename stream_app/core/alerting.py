@@ -17,7 +17,7 @@ class AlertPolicy(Struct, frozen=True, kw_only=True):
 
     cooldown_ms: int = 10 * 60 * 1000
     risk_half_life_ms: int = 24 * 3600 * 1000
-    kept: int = 32  # alerts remembered for a user and task, so that redeliveries find theirs
+    kept: int = 256  # alerts remembered for a user and task, so that redeliveries find theirs
 
 
 class Anomaly(Struct, frozen=True):

@@ -90,6 +90,14 @@ def test_files_without_events_and_unknown_presets_are_refused(tmp_path: Path) ->
         train([], [], tmp_path / "out", preset="huge")
 
 
+def test_labels_of_other_events_are_refused(files: object, tmp_path: Path) -> None:
+    others = tmp_path / "labels.jsonl"
+    others.write_text('{"event_id": "of another shop", "label": 1}\n')
+    with pytest.raises(Misconfigured, match="do the files belong together"):
+        train([files.data], [others], tmp_path / "out")  # type: ignore[attr-defined]
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_prior_that_is_no_share_is_refused(tmp_path: Path) -> None:
     for prior in (0.0, 1.0, 7.0):
         with pytest.raises(Misconfigured, match="between 0 and 1"):
