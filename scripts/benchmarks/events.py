@@ -139,6 +139,7 @@ def fill(bootstrap: str, topic: str, records: Iterable[tuple[str, bytes]]) -> in
     for partition in range(PARTITIONS):
         for _ in range(HISTORY):
             producer.produce(topic, b"not an event", b"nobody", partition=partition)
+    producer.flush(60)  # before all else: the logs' rows have their offsets
     count = PARTITIONS * HISTORY
     for user, value in records:
         producer.produce(topic, value, user.encode(), partition=partition_of(user))
