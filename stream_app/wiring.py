@@ -151,7 +151,8 @@ async def _look_around(settings: Settings) -> Outputs:
                 f"to {LEAST_BYTES} or more"
             )
     partitions = {output: counts[name] for output, name in outputs.items()}
-    return Outputs(partitions, min(limits.values()) - HEADERS_BYTES)
+    least = min(limits.values(), default=kafka.max_record_bytes + HEADERS_BYTES)
+    return Outputs(partitions, least - HEADERS_BYTES)
 
 
 def _redis(redis: RedisSettings) -> Redis:

@@ -11,6 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
     AuthenticationFailedError,
+    IncompatibleBrokerVersion,
     KafkaConnectionError,
     KafkaError,
     TopicAlreadyExistsError,
@@ -74,16 +75,24 @@ async def partition_counts(
 async def record_limits(
     connection: Mapping[str, Any], topics: Iterable[str], timeout_s: float = PATIENCE_S
 ) -> dict[str, int]:
-    """`max.message.bytes` of each topic. Raises Misconfigured if Kafka does not answer."""
+    """`max.message.bytes` of each topic, where Kafka tells. Raises Misconfigured without Kafka.
+
+    It does not tell whom it does not allow to ask, and the embedded broker knows no such question.
+    """
     asked = [
         ConfigResource(ConfigResourceType.TOPIC, name, {"max.message.bytes": ""}) for name in topics
     ]
     async with admin(connection, timeout_s) as client:
-        limits = {}
-        for answer in await client.describe_configs(asked):
-            for _code, _text, _kind, name, entries in answer.resources:
-                limits[name] = int(entries[0][1])
-        return limits
+        try:
+            answers = await client.describe_configs(asked)
+        except IncompatibleBrokerVersion:
+            return {}
+        return {
+            name: int(entries[0][1])
+            for answer in answers
+            for _code, _text, _kind, name, entries in answer.resources
+            if entries
+        }
 
 
 @asynccontextmanager
