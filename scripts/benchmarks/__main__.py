@@ -49,7 +49,7 @@ def prepare(rig: Rig, backlog: int, day: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Events a second.")
     parser.add_argument("--rounds", type=int, default=3, help="of each variant")
-    parser.add_argument("--events", type=int, default=1_200_000, help="in the backlog")
+    parser.add_argument("--events", type=int, default=1_200_000, help="in the backlog of 3 to 5")
     parser.add_argument("--quick", action="store_true", help="one short round: does it run?")
     parser.add_argument("--two-workers", action="store_true", help="two workers too")
     parser.add_argument(
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, default=bundle, help="the model; else as shipped")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all runs to FILE too")
     given = parser.parse_args()
-    rounds, backlog = (1, 60_000) if given.quick else (given.rounds, given.events)
+    rounds, backlog = (1, 300_000) if given.quick else (given.rounds, given.events)
     day = 20_000 if given.quick else 60_000
 
     # variant, events of warm-up, events measured

@@ -182,7 +182,7 @@ class Rig:
             if first is None and done >= warm:
                 first = look
                 _signal(workers, stages)
-            if first is not None and done >= first.done + measured:
+            if first is not None and first is not look and done >= warm + measured:
                 _signal(workers, stages)
                 return first, look
             if done > before:
