@@ -96,26 +96,36 @@ OUTCOMES = (Output.CLEANED, Output.QUARANTINED, Output.DEAD_LETTERS, DUPLICATES)
 
 
 class Stamp:
-    """The headers that go on scored records, shared: building them anew costs 0.4 us a record."""
+    """The headers that go on scored records.
+
+    Shared between records, and made when first asked for: anew for each they would cost 0.4 us, and
+    all beforehand tens of milliseconds.
+    """
 
     def __init__(self, task_names: Sequence[str], version: str) -> None:
-        self._headers = [
-            [
-                [
-                    ("shopsentry-score", b"%.4f" % (step / STEPS)),
-                    ("shopsentry-task", task.encode()),
-                    ("shopsentry-model", version.encode()),
-                ]
-                for step in range(STEPS + 1)
-            ]
-            for task in task_names
-        ]
+        self._made = [_Made(task, version) for task in task_names]
 
     def headers(self, tasks: Ints, scores: Scores) -> list[Headers]:
         """One list of headers a window; a score that is not a number counts as 0."""
         step = np.nan_to_num(np.round(scores.calibrated * STEPS)).astype(np.int64)
-        table = self._headers
-        return [table[task][s] for task, s in zip(tasks.tolist(), step.tolist(), strict=True)]
+        made = self._made
+        return [made[task][s] for task, s in zip(tasks.tolist(), step.tolist(), strict=True)]
+
+
+class _Made(dict[int, Headers]):
+    """The headers of one task by the score's step."""
+
+    def __init__(self, task: str, version: str) -> None:
+        super().__init__()
+        self._task, self._version = task.encode(), version.encode()
+
+    def __missing__(self, step: int) -> Headers:
+        headers = self[step] = [
+            ("shopsentry-score", b"%.4f" % (step / STEPS)),
+            ("shopsentry-task", self._task),
+            ("shopsentry-model", self._version),
+        ]
+        return headers
 
 
 def passed_on(record: Record, stamp: Headers, reasons: Sequence[Reason] = ()) -> Message:
