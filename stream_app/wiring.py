@@ -19,10 +19,9 @@ from models.bundle import load as load_bundle
 from models.encoding import SchemaEncoder
 from models.scorer import BundleScorer
 from stream_app.agents import GroupPolicy, make_app
-from stream_app.core.errors import Misconfigured
 from stream_app.core.outcome import Output
 from stream_app.core.ports import EventEncoder, Scorer
-from stream_app.edges.kafka_admin import HEADERS_BYTES, ensure_topics, record_limits
+from stream_app.edges.kafka_admin import ensure_topics, largest_record
 from stream_app.edges.memory import MemoryAlertLog, MemoryOutbox, MemoryWindows
 from stream_app.edges.metrics import PrometheusMeter
 from stream_app.edges.outbox import KafkaOutbox
@@ -38,7 +37,6 @@ from stream_app.pipeline import Pipeline, Policies
 from stream_app.settings import KafkaSettings, RedisSettings, Settings
 
 REDIS_THREADS = 4
-LEAST_BYTES = 1_000_000  # that an output topic must take; Kafka's default is a little more
 
 
 class Outputs(NamedTuple):
@@ -143,16 +141,8 @@ async def _look_around(settings: Settings) -> Outputs:
         replication=kafka.replication,
         max_record_bytes=kafka.max_record_bytes,
     )
-    limits = await record_limits(kafka.aiokafka(), outputs.values())
-    for name, limit in limits.items():
-        if limit < LEAST_BYTES:
-            raise Misconfigured(
-                f"the topic {name} takes messages of {limit} bytes; raise its max.message.bytes "
-                f"to {LEAST_BYTES} or more"
-            )
-    partitions = {output: counts[name] for output, name in outputs.items()}
-    least = min(limits.values(), default=kafka.max_record_bytes + HEADERS_BYTES)
-    return Outputs(partitions, least - HEADERS_BYTES)
+    largest = await largest_record(kafka.aiokafka(), outputs.values(), kafka.max_record_bytes)
+    return Outputs({output: counts[name] for output, name in outputs.items()}, largest)
 
 
 def _redis(redis: RedisSettings) -> Redis:

@@ -22,6 +22,7 @@ from stream_app.core.errors import Misconfigured
 from stream_app.core.outcome import Output
 
 PATIENCE_S: Final = 10.0  # a broker that starts beside us is up by then
+LEAST_BYTES: Final = 1_000_000  # that an output must take; Kafka's default is a little more
 HEADERS_BYTES: Final = 64 << 10  # what we add to a record on its way to an output
 
 
@@ -93,6 +94,23 @@ async def record_limits(
             for _code, _text, _kind, name, entries in answer.resources
             if entries
         }
+
+
+async def largest_record(
+    connection: Mapping[str, Any], outputs: Iterable[str], otherwise: int
+) -> int:
+    """Bytes of a record that fits all `outputs` with the headers that we add.
+
+    `otherwise`: where Kafka does not tell. Raises Misconfigured if a topic takes too little.
+    """
+    limits = await record_limits(connection, outputs)
+    for name, limit in limits.items():
+        if limit < LEAST_BYTES:
+            raise Misconfigured(
+                f"the topic {name} takes messages of {limit} bytes; raise its max.message.bytes "
+                f"to {LEAST_BYTES} or more"
+            )
+    return min(limits.values(), default=otherwise + HEADERS_BYTES) - HEADERS_BYTES
 
 
 @asynccontextmanager
