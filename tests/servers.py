@@ -19,7 +19,6 @@ import fcntl
 import hashlib
 import importlib.util
 import os
-import random
 import re
 import shutil
 import signal
@@ -34,26 +33,15 @@ from typing import Self
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from stream_app.edges.embedded import LOOPBACK, free_port
+
 ROOT = Path(__file__).resolve().parent.parent
 POM = ROOT / "scripts" / "kafka" / "pom.xml"
 JARS = ROOT / ".cache" / "kafka"
-LOOPBACK = "127.0.0.1"
-PORTS = range(20_000, 32_000)
 
 
 class ServerFailed(Exception):
     """A server did not start, or did not do what it was told; the message ends with its log."""
-
-
-def free_port() -> int:
-    """A loopback port that nothing listens on now."""
-    for port in random.Random().sample(PORTS, 200):  # two runs at once must not agree
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind((LOOPBACK, port))
-                return port
-    raise ServerFailed(f"no free port between {PORTS.start} and {PORTS.stop}")
 
 
 class Server:

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from stream_app.core.outcome import Output
-from tests.servers import Kafka, RedisServer, free_port
+from stream_app.edges.embedded import free_port
+from tests.servers import Kafka, RedisServer
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0

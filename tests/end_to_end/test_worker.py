@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from stream_app.core.outcome import Output
+from stream_app.edges.embedded import free_port
 from tests.end_to_end.rig import ROOT, Rig, Sent, Worker, workers
-from tests.servers import free_port
 
 NOW = 1_767_225_600_000
 

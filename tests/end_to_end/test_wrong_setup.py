@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from stream_app.edges.embedded import free_port
 from tests.end_to_end.rig import ROOT, Rig
-from tests.servers import free_port
 
 SHIPPED = ROOT / "models" / "pretrained" / "shop-tiny"
 
