@@ -17,10 +17,8 @@ from stream_app.core.event import MAX_TIME_MS, Event, Tasks
 from stream_app.core.record import Record
 
 AHEAD_MS: Final = 5 * 60 * 1000  # an event may be this far ahead of its record's Kafka time
-
-
 TOO_LARGE: Final = "too-large"
-UNLIMITED: Final = 1 << 62
+UNLIMITED: Final = 1 << 62  # bytes
 
 
 class Rejected(Struct, frozen=True):
@@ -130,9 +128,7 @@ def _decode_slowly(value: bytes) -> Event | tuple[str, str]:
 
 
 def _decode_text_time(value: bytes) -> Event:
-    """Raises `msgspec.ValidationError` with the event's own complaint if its time is not the
-    matter.
-    """
+    """If its time is not the matter, raises `msgspec.ValidationError` with what is."""
     try:
         at = _text_time.decode(value).event_time
     except msgspec.ValidationError:

@@ -1,6 +1,4 @@
-"""What the pipeline needs of the outside: each has a real edge and one in memory, under the same
-tests.
-"""
+"""What the pipeline needs of the outside; for each a real edge and one in memory, tested alike."""
 
 from __future__ import annotations
 

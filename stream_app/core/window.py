@@ -4,8 +4,7 @@ A user's log holds the accepted events as fixed-size rows in the order of their 
 is judged by the last `policy.horizon` rows of the log before it, and by nothing else:
 
     log   r1 r2 r3 ... r75 r76 | new      duplicate: its event id is among them
-          `---- horizon ----'             late: more than `lateness_ms` older than the newest of
-          them
+          `---- horizon ----'             late: by more than `lateness_ms` behind the newest one
                                           otherwise accepted, and appended
 
 The window of an accepted event is the newest `size` of these rows and itself, in event-time order,
@@ -94,9 +93,7 @@ def source_tag(topic: str) -> int:
 
 
 def seq_of(tag: int, next_offset: int) -> int:
-    """The seq of the record before `next_offset`; as a committed seq: all before `next_offset` is
-    done.
-    """
+    """The seq of the record before `next_offset`; as a committed seq, all up to there is done."""
     return tag << OFFSET_BITS | next_offset
 
 
