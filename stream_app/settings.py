@@ -334,6 +334,12 @@ class Settings(BaseSettings):
     web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
 
+    def but(self, section: str, **values: object) -> Self:
+        """With values of a section replaced, as a command's options ask; None replaces none."""
+        given = {name: value for name, value in values.items() if value is not None}
+        changed = getattr(self, section).model_copy(update=given)
+        return self.model_copy(update={section: changed})
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -36,14 +36,12 @@ def score(
     ] = None,
 ) -> None:
     """Score a file offline with the stream's own functions."""
-    from stream_app.wiring import offline_scorer
-
-    settings = settings_of(context)
-    if model is not None:
-        bundle = settings.scorer.model_copy(update={"bundle": model})
-        settings = settings.model_copy(update={"scorer": bundle})
+    settings = settings_of(context).but("scorer", bundle=model)
     for path in (source, *(history or [])):
         _check(path, out)
+
+    from stream_app.wiring import offline_scorer  # seconds: what is wrong is told before
+
     scorer = offline_scorer(settings)
     with _opened(out) as written:
         asyncio.run(_score(scorer, source, history or [], written))

@@ -22,17 +22,13 @@ def worker(
     ] = None,
 ) -> None:
     """Score what arrives. Ctrl-C or SIGTERM: finish what is begun, commit, end."""
-    from stream_app.edges.log import logging_config
+    settings = settings_of(context).but("scorer", bundle=model).but("web", port=port)
+    debug = invocation(context).debug
+
+    from stream_app.edges.log import logging_config  # seconds: a wrong setting is told before
     from stream_app.runner import Runner
     from stream_app.wiring import prepared_worker
 
-    settings, debug = settings_of(context), invocation(context).debug
-    if model is not None:
-        scorer = settings.scorer.model_copy(update={"bundle": model})
-        settings = settings.model_copy(update={"scorer": scorer})
-    if port is not None:
-        web = settings.web.model_copy(update={"port": port})
-        settings = settings.model_copy(update={"web": web})
     logging_of = logging_config(settings.log.level, settings.log.as_json, debug)
     logging.config.dictConfig(logging_of)
     prepared = prepared_worker(settings)
