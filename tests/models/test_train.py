@@ -23,6 +23,7 @@ def test_crude_bots_are_told_apart_on_users_never_seen(trained: TrainReport) -> 
     assert found["average_precision"] > 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", ["causal", "bidirectional"])
 def test_training_gives_the_same_bundle_again(
     attention: str, dataset: Dataset, files: object, tmp_path: Path
