@@ -1,8 +1,9 @@
-"""Raw scores of a task -> the probability of an anomaly. Fitted on held-out users only (Platt).
+"""Raw scores of a task -> the probability of an anomaly. Fitted on held-out users only.
 
-A task with few anomalies among them shares the calibration of all tasks together. The share of
-anomalies that the fit saw is kept: a probability is only as good as that share is right for the
-shop.
+A straight line on logits (Platt) first; a later slice of the shop's own events may bend it further
+(`recalibrated`). A task with few anomalies among them shares the calibration of all tasks together.
+The share of anomalies that the fit saw is kept: a probability is only as good as that share is
+right for the shop.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 from msgspec import Struct, structs
 from numpy.typing import NDArray
 
+from stream_app.core.decision import Thresholds
 from stream_app.core.score import Floats
 
 ENOUGH: Final = 30  # anomalies, and as many normal events
@@ -31,11 +33,29 @@ class Line(Struct, frozen=True):
     events: int
 
 
-class Calibration(Struct, frozen=True, forbid_unknown_fields=True):
+class Curve(Struct, frozen=True):
+    """Probability -> a better one: straight between points that rise from (0, 0) to (1, 1)."""
+
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+
+
+class Segment(Struct, frozen=True):
+    """A part of the shop with thresholds of its own."""
+
+    name: str  # as events have it
+    hashed: int  # as rows have it
+    thresholds: tuple[float, ...]  # by task index
+
+
+class Calibration(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """By task index."""
 
     lines: tuple[Line, ...]
     thresholds: tuple[float, ...]
+    curves: tuple[Curve, ...] = ()  # none, or one a task
+    segment_field: str | None = None  # the category field that parts the shop
+    segments: tuple[Segment, ...] = ()
 
     def apply(self, raw: Array, tasks: Sequence[int] | NDArray[np.integer[Any]]) -> Floats:
         """Calibrated scores; NaN stays NaN."""
@@ -43,7 +63,17 @@ class Calibration(Struct, frozen=True, forbid_unknown_fields=True):
         slope = np.array([line.slope for line in self.lines])[task]
         offset = np.array([line.offset for line in self.lines])[task]
         logit = np.clip(slope * raw + offset, -50, 50)
-        return np.asarray(1 / (1 + np.exp(-logit)), np.float32)
+        found = 1 / (1 + np.exp(-logit))
+        for at, curve in enumerate(self.curves):
+            own = task == at
+            found[own] = np.interp(found[own], curve.x, curve.y)
+        return np.asarray(found, np.float32)
+
+    @property
+    def decision(self) -> Thresholds:
+        """The thresholds as the stream holds scores against them."""
+        by_segment = {segment.hashed: segment.thresholds for segment in self.segments}
+        return Thresholds(self.thresholds, self.segment_field, by_segment)
 
 
 def fit(

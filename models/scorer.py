@@ -48,7 +48,7 @@ class BundleScorer:
         self._threads = threads
         self._tokens = tokens or TOKENS[bundle.device.type]
         self._tasks = bundle.schema.tasks
-        self._thresholds = Thresholds(bundle.calibration.thresholds)
+        self._thresholds = bundle.calibration.decision
         self._explainer = Explainer(bundle.network, bundle.statistics, bundle.device)
         self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._lost: DeviceFailed | None = None

@@ -22,7 +22,7 @@ from stream_app.core.messages import Composer
 from stream_app.core.outcome import Decided, Outcome, Seen
 from stream_app.core.ports import AlertLog, EventEncoder, Outbox, Scorer, WindowStore
 from stream_app.core.record import Record, Source
-from stream_app.core.score import NO_SCORES
+from stream_app.core.score import NO_LIMITS, NO_SCORES
 from stream_app.core.window import Ints, WindowPolicy, Windows, as_of, seq_of, source_tag
 
 
@@ -52,7 +52,7 @@ class Pipeline:
         self._outbox = outbox
         self._policies = policies
         self._most_bytes = most_bytes
-        self._composer = Composer(scorer.tasks, scorer.thresholds, scorer.version, policies.alerts)
+        self._composer = Composer(scorer.tasks, scorer.version, policies.alerts)
 
     async def read(
         self, source: Source, records: Sequence[Record], committed: Sequence[int]
@@ -77,12 +77,13 @@ class Pipeline:
     async def decide(self, seen: Seen) -> Decided:
         """Stages 3 to 6, in offset order too. Raises StoreUnavailable, DeviceFailed."""
         if not len(seen.windows):
-            return Decided(seen, NO_SCORES, np.zeros(0, np.bool_), {}, {})
+            return Decided(seen, NO_SCORES, NO_LIMITS, np.zeros(0, np.bool_), {}, {})
         scores = await self._scorer.score(seen.windows, seen.tasks)
-        anomalous = decide(scores.calibrated, seen.tasks, self._scorer.thresholds)
+        limits = self._scorer.thresholds.of(seen.windows, seen.tasks)
+        anomalous = decide(scores.calibrated, limits)
         which = np.flatnonzero(anomalous)
         if not len(which):
-            return Decided(seen, scores, anomalous, {}, {})
+            return Decided(seen, scores, limits, anomalous, {}, {})
         reasons = await self._scorer.explain(seen.windows.take(which), seen.tasks[which])
         verdicts = await self._alerts.judge(
             seen.source.partition, [_anomaly(seen, window) for window in which.tolist()]
@@ -90,6 +91,7 @@ class Pipeline:
         return Decided(
             seen,
             scores,
+            limits,
             anomalous,
             dict(zip(which.tolist(), reasons, strict=True)),
             dict(zip(which.tolist(), verdicts, strict=True)),

@@ -12,7 +12,6 @@ import numpy as np
 from msgspec import Struct
 
 from stream_app.core.alerting import AlertPolicy
-from stream_app.core.decision import Thresholds
 from stream_app.core.decode import Rejected
 from stream_app.core.event import Event, Tasks
 from stream_app.core.outcome import (
@@ -83,11 +82,8 @@ RISK_TYPE = "shopsentry.user-risk.v1"
 class Composer:
     """Makes the messages of decided groups, all under one bundle."""
 
-    def __init__(
-        self, tasks: Tasks, thresholds: Thresholds, version: str, policy: AlertPolicy
-    ) -> None:
+    def __init__(self, tasks: Tasks, version: str, policy: AlertPolicy) -> None:
         self._tasks = tasks
-        self._thresholds = thresholds
         self._version = version
         self._policy = policy
         self._stamp = Stamp(tasks.names, version)
@@ -153,7 +149,7 @@ class Composer:
             event_type=event.type,
             event_time=event.at_ms,
             score=round(float(decided.scores.calibrated[window]), 6),
-            threshold=self._thresholds.by_task[task],
+            threshold=round(float(decided.limits[window]), 6),
             surprise=round(float(decided.scores.surprise[window]), 4),
             model=self._version,
             reasons=decided.reasons[window],

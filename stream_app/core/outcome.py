@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from stream_app.core.alerting import Verdict
 from stream_app.core.decode import TOO_LARGE, Decoded, Rejected
 from stream_app.core.record import Record, Source
-from stream_app.core.score import Reason, Scores
+from stream_app.core.score import Floats, Reason, Scores
 from stream_app.core.window import Ints, Windows
 
 
@@ -62,6 +62,7 @@ class Decided(Struct, frozen=True):
 
     seen: Seen
     scores: Scores
+    limits: Floats  # (windows,) the threshold of each
     anomalous: NDArray[np.bool_]  # (windows,)
     reasons: Mapping[int, tuple[Reason, ...]]
     verdicts: Mapping[int, Verdict]

@@ -26,4 +26,5 @@ class Reason(Struct, frozen=True):
     share: float  # of all that speaks for the anomaly, 0 to 1
 
 
+NO_LIMITS = np.zeros(0, np.float32)
 NO_SCORES = Scores(np.zeros(0, np.float32), np.zeros(0, np.float32))

@@ -1,4 +1,4 @@
-"""A calibrated score against the threshold of its own task."""
+"""A calibrated score against the threshold of its own task and segment."""
 
 from __future__ import annotations
 
@@ -7,18 +7,39 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_app.core.decision import Thresholds, decide
+from stream_app.core.window import Windows
 
-THRESHOLDS = Thresholds((0.2, 0.5, 0.9))
+IT, DE, ELSEWHERE = 7, 8, 9
+PLAIN = Thresholds((0.2, 0.5, 0.9))
+BY_COUNTRY = Thresholds((0.2, 0.5, 0.9), "country", {IT: (0.1, 0.1, 0.1), DE: (0.3, 0.3, 0.3)})
+ROW = np.dtype([("at_ms", "<i8"), ("country", "<u4")])
 
 
-def decided(scores: list[float], tasks: list[int]) -> list[bool]:
-    found = decide(np.array(scores, np.float32), np.array(tasks, np.int64), THRESHOLDS)
+def of_country(*countries: int) -> Windows:
+    """A window of two events for each; the older one is from elsewhere."""
+    rows = np.zeros(2 * len(countries), ROW)
+    rows["country"] = np.repeat(ELSEWHERE, 2 * len(countries))
+    rows["country"][1::2] = countries
+    index = np.arange(len(rows)).reshape(-1, 2)
+    return Windows(rows, index, np.full(len(index), 2))
+
+
+def decided(scores: list[float], tasks: list[int], thresholds: Thresholds = PLAIN) -> list[bool]:
+    windows = of_country(*[ELSEWHERE] * len(scores))
+    limits = thresholds.of(windows, np.array(tasks, np.int64))
+    found = decide(np.array(scores, np.float32), limits)
     return [bool(anomalous) for anomalous in found]
 
 
 def test_each_score_is_held_against_its_own_task() -> None:
     assert decided([0.3, 0.3, 0.3], [0, 1, 2]) == [True, False, False]
     assert decided([0.6, 0.6, 0.6], [2, 1, 0]) == [False, True, True]
+
+
+def test_each_event_is_held_against_the_threshold_of_its_own_segment() -> None:
+    tasks = np.array([2, 1, 1, 0])
+    limits = BY_COUNTRY.of(of_country(IT, DE, ELSEWHERE, ELSEWHERE), tasks)
+    assert limits.tolist() == np.array([0.1, 0.3, 0.5, 0.2], np.float32).tolist()
 
 
 def test_a_score_at_the_threshold_is_anomalous_also_where_float32_rounds() -> None:
