@@ -24,6 +24,8 @@ from stream_app.core.window import Rows
 SPANS: Final = ((10, "10 s"), (60, "1 min"), (600, "10 min"), (3600, "1 h"))
 _ALIKE: Final = 0.05  # gaps whose logarithms differ by less are the same gap
 _RECENT: Final = 8  # events of the short memory
+RELATIONS: Final = 4  # a category is missing, new, seen before, or that of the event before
+_FACT_STEPS: Final = 512.0  # facts between 0 and 1: coarse enough to be the same on every device
 
 Form = Literal["duration", "count", "share", "amount", "ratio", "ordinal"]
 
@@ -143,6 +145,38 @@ def describe(schema: Schema, window: Columns) -> Tensor:
             if f.by is not None:
                 found.append(value - _mean_of(same_by[f.by], value))
     return torch.stack([x.float() for x in found], 2)
+
+
+def relations(schema: Schema, hashes: Tensor, before: Tensor, described: Tensor) -> Tensor:
+    """(..., categories) int64 below RELATIONS. `before`: the hashes of the event before, 0 if none.
+
+    All three arguments are (..., their own last dimension), of the same events.
+    """
+    names = [n.name for n in numbers(schema)]
+    seen_at = [names.index(f"{f.name} seen") for f in schema.of_kind("category")]
+    seen = described[..., seen_at] > 0
+    relation = 1 + seen.long() + (hashes == before).long()
+    return relation.where(hashes != 0, 0)
+
+
+def fact_names(schema: Schema) -> tuple[str, ...]:
+    """What `facts` has of an event, in its order."""
+    related = (f"{f.name} relation" for f in schema.of_kind("category"))
+    return (*(n.name for n in numbers(schema)), "type", *related)
+
+
+def facts(
+    schema: Schema, window: Columns, described: Tensor, line: Tensor, place: Tensor
+) -> Tensor:
+    """(read, facts) float32 of the events at (line, place): what boosted trees know of them.
+
+    Trees jump where a network bends: rounded, so that another order of a sum changes nothing.
+    """
+    own, previous = described[line, place], (place - 1).clamp(min=0)
+    before = window.hashes[line, previous] * (place > 0)[:, None]
+    related = relations(schema, window.hashes[line, place], before, own)
+    rounded = (own * _FACT_STEPS).round() / _FACT_STEPS
+    return torch.cat([rounded, window.type[line, place][:, None], related], 1).float()
 
 
 def _spreads(gap: Tensor, place: Tensor) -> list[Tensor]:

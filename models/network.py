@@ -14,13 +14,12 @@ from msgspec import Struct
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.features import Columns, describe, numbers
+from models.features import RELATIONS, Columns, describe, numbers, relations
 from models.schema import Schema
 
 Attention = Literal["causal", "bidirectional"]
 
 _TYPE_WIDTH: Final = 16
-RELATIONS: Final = 4  # a category is missing, new, seen before, or that of the event before
 _SALT_BITS: Final = 31
 _FEW: Final = 4  # reading less than a quarter of the events of a pass is few
 _SHALLOW: Final = 4  # layers; above, the last one is too small a part
@@ -224,12 +223,7 @@ class Network(nn.Module):
     def classes(self, type_: Tensor, hashes: Tensor, before: Tensor, described: Tensor) -> Tensor:
         """(..., guessed fields): true classes; `before` has the hashes of the event before."""
         at = {n.name: place for place, n in enumerate(self.numbers)}
-        found = [type_]
-        for place, f in enumerate(self.schema.of_kind("category")):
-            own = hashes[..., place]
-            seen = described[..., at[f"{f.name} seen"]] > 0
-            relation = 1 + seen.long() + (own == before[..., place]).long()
-            found.append(relation.where(own != 0, 0))
+        found = [type_, *relations(self.schema, hashes, before, described).unbind(-1)]
         for name, edges in self._boundaries.items():
             value = described[..., at[name]].contiguous()
             place_of = torch.bucketize(value, edges.to(value.device)) + 1
@@ -247,9 +241,9 @@ def _codes(statistics: Statistics) -> tuple[Tensor, Tensor]:
 
 
 def _guessed(schema: Schema, statistics: Statistics) -> dict[str, int]:
-    relations = {f.name: RELATIONS for f in schema.of_kind("category")}
+    related = {f.name: RELATIONS for f in schema.of_kind("category")}
     binned = {name: len(edges) + 2 for name, edges in statistics.bins.items()}
-    return {"type": len(schema.types) + 1, **relations, **binned}
+    return {"type": len(schema.types) + 1, **related, **binned}
 
 
 def _bert(config: NetworkConfig) -> Any:

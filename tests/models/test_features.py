@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from models.encoding import SchemaEncoder
-from models.features import Columns, columns, describe, numbers
+from models.features import Columns, columns, describe, fact_names, facts, numbers
 from models.schema import Schema
 from stream_app.core.event import Event
 
@@ -91,3 +91,20 @@ def test_the_first_event_of_a_window_has_no_past(shop: Schema) -> None:
     assert math.isnan(first["gap"])
     assert math.isnan(first["item age"])
     assert first["item seen"] == first["events in 1 h"] == first["events before"] == 0
+
+
+def test_facts_of_an_event_are_the_same_read_from_a_longer_window(shop: Schema) -> None:
+    events, held = window(shop, seed=6, count=40)
+    longer = describe(shop, held)
+    names = fact_names(shop)
+    for place in (0, 7, 23):
+        part = Columns(*(column[:, : place + 1] for column in held))
+        line, at = torch.tensor([0]), torch.tensor([place])
+        own = facts(shop, part, describe(shop, part), line, at)
+        assert own.shape == (1, len(names))
+        torch.testing.assert_close(own, facts(shop, held, longer, line, at), equal_nan=True)
+        told = dict(zip(names, own[0].tolist(), strict=True))
+        assert told["type"] == shop.type_names.index(events[place].type) + 1
+        items = [event.item_id for event in events[: place + 1]]
+        again = 3 if items[-2:-1] == items[-1:] else 2 if items[-1] in items[:-1] else 1
+        assert told["item relation"] == again
