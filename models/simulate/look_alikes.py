@@ -102,6 +102,22 @@ def family(world: World) -> list[Part]:
     return parts
 
 
+def new_phone(world: World) -> list[Part]:
+    """A person signs in anew, at times as somebody unknown, and opens again what they had open."""
+    dice, owner = world.dice, world.member()
+    person = Person(world.newcomer().user_id, owner.tastes) if dice.chance(0.5) else owner
+    again = owner.seen[-dice.whole(4, 20) :] or [world.popular_item(c) for c in owner.tastes[:6]]
+    steps: list[Step] = []
+    for item in again:
+        steps += world.visit(item)
+        if dice.chance(0.2):
+            steps.append(world.act(dice.pick((CART, FAVOURITE)), item))
+    median_ms = dice.log_between(1_500, 12_000)
+    gaps = [dice.log_normal(median_ms, 0.6) for _ in steps]
+    later = world.ordinary(owner, dice.whole(3, 15))
+    return [Part(person, steps + later, gaps + [world.gap_ms() for _ in later])]
+
+
 def professional_buyer(world: World) -> list[Part]:
     """Buys for a business: one look each, many items, large quantities, quickly."""
     dice, person = world.dice, world.member()
@@ -195,6 +211,7 @@ LOOK_ALIKES: Final[dict[str, Callable[[World], list[Part]]]] = {
         viral_link,
         welcome_offer,
         family,
+        new_phone,
         professional_buyer,
         holiday_spree,
         fast_comparer,

@@ -31,6 +31,7 @@ from stream_app.core.errors import Misconfigured
 
 RawEvent = Mapping[str, object]
 _OF_ITEM: Final = ("item_id", "category_id", "price")
+_REMEMBERED: Final = 20  # items
 _SEARCHABLE: Final = 20  # tries to draw something that suits, before anything will do
 
 
@@ -195,7 +196,10 @@ class Recorded:
             user = str(self._dice.pick(self.events)["user_id"])
             if len(self._of_user[user]) >= 8:
                 break
-        return Person(user, self._tastes(self._of_user[user]))
+        places = self._of_user[user]
+        begin = self._dice.whole(0, max(0, len(places) - _REMEMBERED))
+        seen = [i for i in map(self._item_of.__getitem__, places[begin:][:_REMEMBERED]) if i >= 0]
+        return Person(user, self._tastes(places), seen=seen)
 
     def _tastes(self, places: Sequence[int]) -> list[int]:
         items = [self._item_of[p] for p in places]
