@@ -42,7 +42,10 @@ def train(
     attention: Annotated[
         Attention, typer.Option(help="What an event's token may look at.")
     ] = Attention.CAUSAL,
-    epochs: Annotated[int, typer.Option(help="Passes with labels at most.", min=0)] = 8,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="Passes with labels at most; else 8, or fewer of many events.", min=0),
+    ] = None,
     pretrain_epochs: Annotated[int, typer.Option(help="Passes without.", min=0)] = 2,
     time_limit: Annotated[
         float | None, typer.Option(help="Seconds after which training is cut short.", min=1.0)
@@ -58,7 +61,7 @@ def train(
     ] = None,
 ) -> None:
     """Pre-train on how people behave, fine-tune on labels, calibrate, write a bundle."""
-    from models.train import train as run
+    from models.training import train as run
 
     report = run(
         data,

@@ -15,7 +15,7 @@ from models import schema as schemas
 from models.bundle import Bundle
 from models.dataset import Dataset, read
 from models.schema import Schema
-from models.train import TrainReport, train
+from models.training import TrainReport, train
 from stream_app.core.window import WindowPolicy
 
 START_MS = 1_763_900_000_000

@@ -11,7 +11,7 @@ import pytest
 
 from models import bundle as bundles
 from models.bundle import Bundle
-from models.train import TrainReport
+from models.training import TrainReport
 from stream_app.core.errors import BadBundle, Misconfigured
 
 

@@ -12,7 +12,7 @@ from models.calibration import fit
 from models.dataset import Dataset, read, split
 from models.measures import average_precision
 from models.schema import Schema
-from models.train import TrainReport, train
+from models.training import TrainReport, train
 from stream_app.core.errors import Misconfigured
 from stream_app.core.window import WindowPolicy
 
