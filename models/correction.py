@@ -42,9 +42,7 @@ class Taste(Struct, frozen=True):
     strength: Array
 
     def only(self, which: Flags) -> Taste:
-        return Taste(
-            *(part[which] for part in (self.user, self.item, self.category, self.strength))
-        )
+        return Taste(self.user[which], self.item[which], self.category[which], self.strength[which])
 
 
 class Recommended(Struct, frozen=True):
@@ -158,10 +156,11 @@ def _recommend(history: Taste, known: Taste, wanted: Taste) -> Recommended:
 def _shares(history: Taste, everyone: Taste) -> Array:
     """(users, categories) each user's liking by category; rows sum to 1, or to 0."""
     size = (int(everyone.user.max()) + 1, int(everyone.category.max()) + 1)
-    found = np.zeros(size, np.float32)
+    found: Array = np.zeros(size, np.float32)
     np.add.at(found, (history.user, history.category), history.strength)
     total = found.sum(1, keepdims=True)
-    return np.divide(found, total, out=found, where=total > 0)
+    np.divide(found, total, out=found, where=total > 0)
+    return found
 
 
 def _distance(truth: Array, own: Array, users: Ints) -> Profiles:

@@ -22,10 +22,12 @@ class Shop:
         likes = []
         for user in range(USERS):
             own = user % TASTES
-            likes += [(user, own * ITEMS + rng.integers(ITEMS), False) for _ in range(12)]
+            likes += [(user, own * ITEMS + int(rng.integers(ITEMS)), False) for _ in range(12)]
         for bot in range(40):
             pushed = TASTES * ITEMS + bot % 3
-            likes += [(USERS + bot, item, True) for item in (*rng.integers(120, size=9), pushed)]
+            likes += [
+                (USERS + bot, item, True) for item in (*rng.integers(120, size=9).tolist(), pushed)
+            ]
         for user in range(0, USERS, 3):  # stolen accounts
             likes += [(user, TASTES * ITEMS + pushed, True) for pushed in range(3)]
         order = rng.permutation(len(likes))
