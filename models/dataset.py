@@ -48,6 +48,7 @@ class Label(Struct, frozen=True):
     family: str | None = field(default=None, name="attack")
     difficulty: str | None = None
     campaign: str | None = None  # its users stay together
+    place: str | None = None  # new: accounts of its own; real: inside honest users' histories
     look_alike: str | None = None  # normal, but resembles an attack
 
 
