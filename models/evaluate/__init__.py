@@ -1,0 +1,31 @@
+"""How good scores are, given the truth: every figure of the project comes from here.
+
+    report = judge({"bert": scores, "boosted": others}, truth_of(data, events, task_names))
+    report.figure("bert", "average_precision").value
+
+truth.py      labels, users, campaigns and times of the judged events
+ranking.py    average precision, ROC-AUC, recall at budgets, under many weightings at once
+campaigns.py  how soon a campaign is noticed
+resample.py   the bootstrap over users and campaigns
+panel.py      all of these for one detector and draw
+judge.py      for all detectors, paired
+"""
+
+from models.evaluate.judge import Scored, judge
+from models.evaluate.report import Count, Difference, Figure, Measured, Report
+from models.evaluate.truth import SEEN, UNSEEN, Truth, joined, truth_of
+
+__all__ = [
+    "SEEN",
+    "UNSEEN",
+    "Count",
+    "Difference",
+    "Figure",
+    "Measured",
+    "Report",
+    "Scored",
+    "Truth",
+    "joined",
+    "judge",
+    "truth_of",
+]

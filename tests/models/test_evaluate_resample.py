@@ -1,0 +1,112 @@
+"""Intervals: by user and campaign, paired, and as wide as they must be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.evaluate import Truth, judge
+from models.evaluate.panel import AP, AUC, panel_of, sides_of
+from models.evaluate.resample import interval, units_of, weights
+
+
+def clustered(
+    rng: np.random.Generator, users: int = 60, each: int = 20
+) -> tuple[Truth, np.ndarray]:
+    """Users whose events score alike, so that the number of users is what counts."""
+    user = np.repeat(np.arange(users), each)
+    anomalous = user < users // 3
+    own = rng.normal(size=users)
+    scores = own[user] + 0.1 * rng.normal(size=len(user)) + anomalous
+    return (
+        Truth(
+            anomalous=anomalous,
+            user=user.astype(str),
+            at_ms=np.arange(len(user)),
+            campaign=np.where(anomalous, np.char.add("c", user.astype(str)), ""),
+            draw=np.zeros(len(user), np.int64),
+            groups={},
+        ),
+        scores,
+    )
+
+
+def test_a_resample_is_what_repeating_its_events_would_give() -> None:
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    truth, scores = clustered(np.random.default_rng(0))
+    units = units_of(truth)
+    panel = panel_of(scores, sides_of(truth, units, 0))
+    drawn = next(weights(units, 5, seed=1))
+    found = panel.at(drawn)
+    for column in range(6):
+        times = drawn[units.of, column].astype(int)
+        y, s = np.repeat(truth.anomalous, times), np.repeat(scores, times)
+        assert found["", "", AP][column] == pytest.approx(average_precision_score(y, s))
+        assert found["", "", AUC][column] == pytest.approx(roc_auc_score(y, s))
+    assert (drawn[:, 0] == 1).all()
+    campaigns = drawn[units.strata[1]]
+    assert (campaigns.sum(0) == len(campaigns)).all()
+
+
+def test_resamples_do_not_depend_on_how_many_come_at_once() -> None:
+    units = units_of(clustered(np.random.default_rng(0))[0])
+    whole = np.concatenate(list(weights(units, 30, seed=4)), axis=1)
+    parts = list(weights(units, 30, seed=4, rows=500_000))
+    assert len(parts) > 1
+    assert (np.concatenate(parts, axis=1) == whole).all()
+    assert (whole != np.concatenate(list(weights(units, 30, seed=5)), axis=1)).any()
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
+    """The area of two shifted normal distributions is known: Phi(1 / sqrt 2.02) = 0.759."""
+    held = 0
+    for seed in range(60):
+        truth, scores = clustered(np.random.default_rng(seed))
+        figure = judge({"a": scores}, truth, bootstrap=200, seed=seed).figure("a", AUC)
+        assert figure.low is not None
+        assert figure.high is not None
+        held += figure.low <= 0.7591 <= figure.high
+    assert held >= 51  # of 60; 24 if single events were drawn
+
+
+def test_differences_are_paired() -> None:
+    """Two detectors that differ by a trifle: far surer of the difference than of either."""
+    rng = np.random.default_rng(1)
+    truth, scores = clustered(rng)
+    worse = scores - 0.2 * truth.anomalous
+    report = judge({"a": scores, "b": worse}, truth, bootstrap=300)
+    one, gap = report.figure("a", AP), report.differences["b"][AP]
+    assert one.low is not None
+    assert one.high is not None
+    assert gap.low is not None
+    assert gap.high is not None
+    assert gap.value == pytest.approx(one.value - report.figure("b", AP).value)
+    assert gap.certain
+    assert gap.high - gap.low < (one.high - one.low) / 3
+    misses = gap.misses_removed
+    assert misses is not None
+    assert misses.value == pytest.approx(1 - (1 - one.value) / (1 - one.value + gap.value))
+
+
+def test_a_detector_against_itself_differs_by_nothing() -> None:
+    truth, scores = clustered(np.random.default_rng(2))
+    report = judge({"a": scores, "b": scores.copy()}, truth, bootstrap=50)
+    gap = report.differences["b"][AP]
+    assert (gap.value, gap.low, gap.high) == (0, 0, 0)
+    assert not gap.certain
+
+
+def test_seeds_widen_an_interval() -> None:
+    rng = np.random.default_rng(3)
+    truth, scores = clustered(rng)
+    steady = judge({"a": np.stack([scores] * 4)}, truth, bootstrap=200).figure("a", AP)
+    moody = np.stack([scores + shift * truth.anomalous for shift in (-1.0, -0.5, 0.5, 1.0)])
+    varied = judge({"a": moody}, truth, bootstrap=200).figure("a", AP)
+    assert varied.high - varied.low > 1.2 * (steady.high - steady.low)  # type: ignore[operator]
+    assert steady.sd == 0
+
+
+def test_resamples_with_nothing_to_measure_are_left_out() -> None:
+    assert interval(np.array([np.nan, 1.0, 1.0])) == (1, 1)
+    assert np.isnan(interval(np.array([np.nan]))).all()
