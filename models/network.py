@@ -1,4 +1,4 @@
-"""The BERT: an event's fields and numbers -> one token -> hidden states -> heads.
+"""The network: an event's fields and numbers -> one token -> hidden states -> heads.
 
 Knows windows as tensors alone; nothing of files, training or devices. Windows are left-aligned.
 With causal attention (the default) a position reads nothing right of it, so filling needs no mask,
@@ -7,40 +7,21 @@ and a window that begins another one is read off the longer one's states.
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from msgspec import Struct
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from models import encoders
+from models.encoders import PRESETS, Attention, NetworkConfig, Size
 from models.features import RELATIONS, Columns, describe, numbers, relations
 from models.schema import Schema
 
-Attention = Literal["causal", "bidirectional"]
+__all__ = ["PRESETS", "Attention", "Hidden", "Network", "NetworkConfig", "Size", "Statistics"]
 
 _TYPE_WIDTH: Final = 16
 _SALT_BITS: Final = 31
-_FEW: Final = 4  # reading less than a quarter of the events of a pass is few
-_SHALLOW: Final = 4  # layers; above, the last one is too small a part
-
-
-class Size(Struct, frozen=True):
-    hidden: int
-    layers: int
-    heads: int
-
-
-PRESETS: Final = {"tiny": Size(128, 2, 2), "small": Size(256, 4, 4), "base": Size(768, 12, 12)}
-
-
-class NetworkConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that shapes the weights, besides schema and statistics."""
-
-    size: Size
-    attention: Attention = "causal"
-    window: int = 64  # events
-    dropout: float = 0.1
 
 
 class Statistics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,7 +43,7 @@ class Hidden(NamedTuple):
 class Network(nn.Module):
     def __init__(self, schema: Schema, config: NetworkConfig, statistics: Statistics) -> None:
         super().__init__()
-        self.schema, self.config = schema, config
+        self.schema, self.config, self.statistics = schema, config, statistics
         self.numbers = numbers(schema)
         hidden = config.size.hidden
         self._bits = [f.bits for f in schema.of_kind("category")]
@@ -88,7 +69,7 @@ class Network(nn.Module):
         self.code_input = nn.Linear(self.code_width, hidden)
         self.mask_token = nn.Parameter(torch.zeros(hidden))
         self.register_buffer("typical", torch.zeros(self.raw_width + self.code_width))
-        self.bert = _bert(config)
+        self.add_module(config.encoder, encoders.make(config))
 
         self.trunk = nn.Sequential(
             nn.LayerNorm(2 * hidden),
@@ -162,40 +143,18 @@ class Network(nn.Module):
 
     # The encoder and its heads
 
+    @property
+    def encoder(self) -> Any:
+        """The module between tokens and states, named after its kind."""
+        return self.get_submodule(self.config.encoder)
+
     def encode(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """(windows, events, hidden)."""
-        if self.config.attention == "causal":
-            mask = None
-        else:
-            mask = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
-        states: Tensor = self.bert(inputs_embeds=tokens, attention_mask=mask).last_hidden_state
-        return states
+        return encoders.states(self.config, self.encoder, tokens, lengths)
 
     def encode_at(self, tokens: Tensor, lengths: Tensor, line: Tensor, place: Tensor) -> Tensor:
-        """(read, hidden): `encode` at (line, place), without the rest where that is cheaper.
-
-        Only keys and values of the last layer need all events, so a shallow causal encoder saves
-        the better part of that layer when few events are read.
-        """
-        few = len(line) * _FEW <= tokens.shape[0] * tokens.shape[1]
-        if self.config.attention != "causal" or not few or self.config.size.layers > _SHALLOW:
-            return self.encode(tokens, lengths)[line, place]
-        *layers, last = self.bert.encoder.layer
-        states = self.bert.embeddings(inputs_embeds=tokens)
-        for layer in layers:
-            states = layer(states, None)
-        attention, read = last.attention.self, states[line, place]
-        split = (self.config.size.heads, -1)
-        query = attention.query(read).unflatten(-1, split).unsqueeze(2)  # (read, heads, 1, width)
-        key, value = (
-            part(states).unflatten(-1, split).transpose(1, 2)[line]  # (read, heads, events, width)
-            for part in (attention.key, attention.value)
-        )
-        visible = torch.arange(tokens.shape[1], device=tokens.device) <= place[:, None]
-        context = F.scaled_dot_product_attention(query, key, value, visible[:, None, None])
-        mixed = last.attention.output(context.flatten(1), read)
-        found: Tensor = last.feed_forward_chunk(mixed)
-        return found
+        """(read, hidden): `encode` at (line, place), without the rest where that is cheaper."""
+        return encoders.states_at(self.config, self.encoder, tokens, lengths, line, place)
 
     def forward(self, window: Columns, lengths: Tensor) -> tuple[Hidden, Tensor]:
         """Hidden states of each event, and what was described of it."""
@@ -244,24 +203,3 @@ def _guessed(schema: Schema, statistics: Statistics) -> dict[str, int]:
     related = {f.name: RELATIONS for f in schema.of_kind("category")}
     binned = {name: len(edges) + 2 for name, edges in statistics.bins.items()}
     return {"type": len(schema.types) + 1, **related, **binned}
-
-
-def _bert(config: NetworkConfig) -> Any:
-    from transformers import BertConfig, BertModel
-
-    shape = BertConfig(
-        vocab_size=1,  # tokens come as vectors
-        pad_token_id=0,
-        hidden_size=config.size.hidden,
-        num_hidden_layers=config.size.layers,
-        num_attention_heads=config.size.heads,
-        intermediate_size=4 * config.size.hidden,
-        max_position_embeddings=config.window,
-        type_vocab_size=1,
-        hidden_dropout_prob=config.dropout,
-        attention_probs_dropout_prob=config.dropout,
-        is_decoder=config.attention == "causal",
-        use_cache=False,
-        attn_implementation="sdpa",
-    )
-    return BertModel(shape, add_pooling_layer=False)

@@ -8,19 +8,30 @@ import torch
 
 from models.bundle import Bundle
 from models.dataset import Dataset
+from models.encoders import Attention, Kind
 from models.features import Columns, columns
 from models.inference import run
 from models.network import PRESETS, Network, NetworkConfig
 from models.packing import left_aligned, passes, sound
+from stream_app.core.errors import Misconfigured
 from stream_app.core.window import Windows
 
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module", params=["causal", "bidirectional"])
+KINDS: list[tuple[Kind, Attention]] = [
+    ("bert", "causal"),
+    ("bert", "bidirectional"),
+    ("gpt", "causal"),
+    ("gru", "causal"),
+]
+
+
+@pytest.fixture(scope="module", params=KINDS, ids="-".join)
 def network(request: pytest.FixtureRequest, bundle: Bundle) -> Network:
     torch.manual_seed(0)
-    config = NetworkConfig(size=PRESETS["tiny"], attention=request.param)
+    encoder, attention = request.param
+    config = NetworkConfig(size=PRESETS["tiny"], encoder=encoder, attention=attention)
     return Network(bundle.schema, config, bundle.statistics).eval().requires_grad_(False)
 
 
@@ -56,11 +67,27 @@ def test_neighbours_and_budgets_do_not_change_a_score(
         np.testing.assert_allclose(few.surprise, together.surprise[20:60], atol=1e-4)
 
 
-def test_later_rows_change_no_earlier_state(bundle: Bundle, dataset: Dataset) -> None:
+def test_reading_few_states_gives_those_of_reading_all(network: Network) -> None:
+    tokens = torch.randn(3, 40, 128, generator=torch.Generator().manual_seed(1))
+    lengths = torch.tensor([40, 17, 1])
+    line, place = torch.tensor([0, 0, 1, 2]), torch.tensor([3, 39, 16, 0])
+    whole = network.encode(tokens, lengths)[line, place]
+    torch.testing.assert_close(network.encode_at(tokens, lengths, line, place), whole)
+
+
+def test_an_encoder_that_only_reads_forward_is_refused_as_a_bidirectional_one() -> None:
+    for kind in ("gpt", "gru"):
+        with pytest.raises(Misconfigured, match="reads forward only"):
+            NetworkConfig(size=PRESETS["tiny"], encoder=kind, attention="bidirectional").check()
+
+
+def test_later_rows_change_no_earlier_state(network: Network, dataset: Dataset) -> None:
+    if network.config.attention == "bidirectional":
+        pytest.skip("it reads backward too: it is given as-of windows alone")
     longest = int(np.argmax(dataset.windows.length))
     length = int(dataset.windows.length[longest])
     index = left_aligned(dataset.windows, np.array([longest]), length)[0]
-    held = columns(bundle.schema, dataset.windows.rows[index])
+    held = columns(network.schema, dataset.windows.rows[index])
     window = Columns(*(c[None] for c in held))
     cut = length // 2
     changed = Columns(*(c.clone() for c in window))
@@ -68,8 +95,8 @@ def test_later_rows_change_no_earlier_state(bundle: Bundle, dataset: Dataset) ->
     changed.type[:, cut:] = 6
     changed.hashes[:, cut:] += 1
     changed.values[:, cut:] = 0.5
-    ours, described = bundle.network(window, torch.tensor([length]))
-    theirs, _ = bundle.network(changed, torch.tensor([length]))
+    ours, described = network(window, torch.tensor([length]))
+    theirs, _ = network(changed, torch.tensor([length]))
     torch.testing.assert_close(ours.states[:, :cut], theirs.states[:, :cut], rtol=0, atol=1e-5)
     torch.testing.assert_close(ours.own[:, :cut], theirs.own[:, :cut], rtol=0, atol=1e-5)
     assert (ours.states[:, cut:] - theirs.states[:, cut:]).abs().max() > 0.01
