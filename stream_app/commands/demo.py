@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stream_app.commands import settings_of
-from stream_app.edges.feeds import Format
+from stream_app.core.layout import Format
 
 if TYPE_CHECKING:
     from stream_app.settings import Settings

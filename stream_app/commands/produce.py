@@ -15,8 +15,9 @@ import typer
 
 from stream_app.commands import ensured_input, progress_of, settings_of
 from stream_app.core.errors import Misconfigured
+from stream_app.core.layout import Format, format_of, lies_sorted
 from stream_app.edges.ctrl_c import check, deferred
-from stream_app.edges.feeds import Fed, Format, Reject, by_time, format_of, lies_sorted, read
+from stream_app.edges.feeds import Fed, Reject, by_time, read
 from stream_app.edges.sender import Pacer, Sender, Sending
 
 

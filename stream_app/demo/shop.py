@@ -13,7 +13,8 @@ import msgspec
 from models.simulate.shop import live
 from models.simulate.world import Label, Simulated
 from stream_app.core.errors import Misconfigured
-from stream_app.edges.feeds import Fed, Format, by_time, format_of, lies_sorted, read
+from stream_app.core.layout import Format, format_of, lies_sorted
+from stream_app.edges.feeds import Fed, by_time, read
 
 EVENT: Final = "event"
 BEFORE: Final = "before"  # of the minute before we look

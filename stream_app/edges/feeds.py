@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, date, datetime
-from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
@@ -24,21 +23,20 @@ import xxhash
 from msgspec import Struct
 
 from stream_app.core.errors import Misconfigured
+from stream_app.core.layout import (
+    KNOWN,
+    LAYOUTS,
+    MILLISECONDS_FROM,
+    NUMBERS,
+    REQUIRED,
+    TEXTS,
+    Format,
+    Layout,
+)
 
 BLOCK_BYTES: Final = 1 << 20
 BATCH_ROWS: Final = 8192
 RUN_EVENTS: Final = 250_000  # sorted in memory at once
-MILLISECONDS_FROM: Final = 100_000_000_000  # a larger epoch counts ms: in s it is the year 5138
-
-
-class Format(StrEnum):
-    """What a file looks like."""
-
-    JSONL = "jsonl"
-    CSV = "csv"
-    PARQUET = "parquet"
-    TAOBAO = "taobao"
-    REES46 = "rees46"
 
 
 class Fed(NamedTuple):
@@ -55,57 +53,6 @@ class Reject(NamedTuple):
     row: int
     reason: str
     data: str
-
-
-class Layout(Struct, frozen=True, kw_only=True):
-    """Which column is which field of the contract."""
-
-    fields: Mapping[str, str]  # field -> column; attributes.<name> for further ones
-    types: Mapping[str, str] | None = None  # the file's word for a type -> the contract's
-    columns: Sequence[str] | None = None  # of a CSV file without a header
-
-
-TAOBAO: Final = Layout(
-    columns=("user", "item", "category", "behaviour", "seconds"),
-    fields={
-        "user_id": "user",
-        "type": "behaviour",
-        "event_time": "seconds",
-        "item_id": "item",
-        "category_id": "category",
-    },
-    types={"pv": "browse", "cart": "cart", "fav": "favourite", "buy": "purchase"},
-)
-REES46: Final = Layout(
-    fields={
-        "user_id": "user_id",
-        "type": "event_type",
-        "event_time": "event_time",
-        "item_id": "product_id",
-        "category_id": "category_id",
-        "session_id": "user_session",
-        "price": "price",
-        "attributes.brand": "brand",
-        "attributes.category_code": "category_code",
-    },
-    types={"view": "browse", "cart": "cart", "purchase": "purchase"},
-)
-LAYOUTS: Final = {Format.TAOBAO: TAOBAO, Format.REES46: REES46}
-REQUIRED: Final = ("user_id", "type", "event_time")
-TEXTS: Final = ("event_id", "item_id", "category_id", "session_id", "query")
-NUMBERS: Final = {"position": int, "price": float, "quantity": int}
-KNOWN: Final = (*REQUIRED, *TEXTS, *NUMBERS)
-
-
-def format_of(path: Path) -> Format:
-    """By the file's name. Raises Misconfigured."""
-    by_ending = {".jsonl": Format.JSONL, ".ndjson": Format.JSONL, ".csv": Format.CSV}
-    found = by_ending.get(path.suffix, Format.PARQUET if path.suffix == ".parquet" else None)
-    if found is None:
-        raise Misconfigured(
-            f"cannot tell the format of {path.name}; give --format ({', '.join(Format)})"
-        )
-    return found
 
 
 def read(path: Path, form: Format, mapping: Mapping[str, str]) -> Iterator[Fed | Reject]:
@@ -127,11 +74,6 @@ def read(path: Path, form: Format, mapping: Mapping[str, str]) -> Iterator[Fed |
             yield from _csv(path, LAYOUTS.get(form, Layout(fields={})), mapping)
     except (pa.ArrowException, OSError) as error:
         raise Misconfigured(f"{path} cannot be read as {form}: {error}") from error
-
-
-def lies_sorted(form: Format) -> bool:
-    """Whether files of this format have their rows in the order in which they happened."""
-    return form is not Format.TAOBAO
 
 
 def by_time(events: Iterable[Fed], run: int = RUN_EVENTS) -> Iterator[Fed]:
@@ -262,8 +204,9 @@ class _Mapper:
     def __init__(self, layout: Layout, mapping: Mapping[str, str], columns: Sequence[str]) -> None:
         own = {f: f for f in KNOWN if f in columns} if not layout.fields else layout.fields
         fields = {**own, **mapping}
+        self._only_type = layout.only_type
         for field in REQUIRED:
-            if field not in fields:
+            if field not in fields and not (field == "type" and self._only_type):
                 raise Misconfigured(
                     f"which column is {field}? Say --map {field}=COLUMN; "
                     f"there are {', '.join(columns)}"
@@ -274,7 +217,8 @@ class _Mapper:
         self._columns = columns
         self._types = layout.types
         at = {field: columns.index(column) for field, column in fields.items()}
-        self._user, self._type, self._time = (at.pop(field) for field in REQUIRED)
+        self._user, self._time = at.pop("user_id"), at.pop("event_time")
+        self._type = at.pop("type", None)
         self._event_id = at.pop("event_id", None)
         self._texts = [(f, at[f]) for f in TEXTS if f in at]
         self._numbers: list[tuple[str, int, Callable[[str], float]]] = [
@@ -295,7 +239,8 @@ class _Mapper:
 
     def of_values(self, row: int, cells: Sequence[Any]) -> Fed | Reject:
         values = [_text(cell) for cell in cells]
-        user, kind = values[self._user], values[self._type]
+        user = values[self._user]
+        kind = values[self._type] if self._type is not None else self._only_type or ""
         if not user:
             return self._reject(row, values, "no user")
         if self._types is not None:

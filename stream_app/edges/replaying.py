@@ -104,7 +104,8 @@ def is_empty(connection: Mapping[str, Any], topic: str) -> bool:
 
 def file_records(path: Path) -> Iterator[StoredRecord]:
     """JSON lines as records without a partition; the time is the event's. Raises Misconfigured."""
-    from stream_app.edges.feeds import Fed, Format, read
+    from stream_app.core.layout import Format
+    from stream_app.edges.feeds import Fed, read
 
     for row, event in enumerate(read(path, Format.JSONL, {}), 1):
         if isinstance(event, Fed):

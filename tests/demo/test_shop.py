@@ -12,10 +12,10 @@ import pytest
 from models.schema import load
 from stream_app.core.decode import decode
 from stream_app.core.errors import Misconfigured
+from stream_app.core.layout import Format
 from stream_app.core.record import StoredRecord
 from stream_app.demo.faults import BROKEN, REPEATED, with_faults
 from stream_app.demo.shop import BEFORE, EVENT, Due, FiledShop, SimulatedShop
-from stream_app.edges.feeds import Format
 
 NOW_MS = 1_800_000_000_000
 

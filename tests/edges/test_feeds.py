@@ -13,14 +13,16 @@ import pytest
 from stream_app.core.decode import decode
 from stream_app.core.errors import Misconfigured
 from stream_app.core.event import Tasks
+from stream_app.core.layout import Format, format_of
 from stream_app.core.record import StoredRecord
-from stream_app.edges.feeds import Fed, Format, Reject, by_time, format_of, read
+from stream_app.edges.feeds import Fed, Reject, by_time, read
 from stream_app.edges.sender import Pacer
 from tests.servers import ROOT
 
 REAL = ROOT.parent / "shared" / "data"
 TASKS = Tasks(
-    ("browse", "click", "purchase"), {"browse": 0, "favourite": 1, "cart": 2, "purchase": 2}
+    ("browse", "click", "purchase"),
+    {"browse": 0, "edit": 0, "favourite": 1, "cart": 2, "purchase": 2},
 )
 TAOBAO = b"""1,10,20,pv,1511544070
 2,11,21,buy,1511544060
@@ -150,6 +152,7 @@ def test_the_pace_follows_rate_or_event_time() -> None:
     [
         ("taobao_split_a.csv", Format.TAOBAO, 48_510),
         ("rees46_2019-10-01_head.csv", Format.REES46, 17_434),
+        ("wikipedia_valid_20.csv", Format.WIKIPEDIA, 31_495),
     ],
 )
 def test_real_files_become_events_that_the_worker_takes(

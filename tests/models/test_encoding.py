@@ -75,7 +75,7 @@ def test_attributes_are_read_as_the_field_wants_them() -> None:
     np.testing.assert_array_equal(rows["balance"], expected)
 
 
-@pytest.mark.parametrize("name", ["shop", "finance", "smart-home"])
+@pytest.mark.parametrize("name", ["shop", "finance", "smart-home", "wiki"])
 def test_every_shipped_schema_encodes_each_of_its_types(name: str) -> None:
     schema = schemas.load(name)
     rows = SchemaEncoder(schema).encode([event(type=kind) for kind in schema.type_names])
