@@ -5,7 +5,7 @@ import math
 import pytest
 
 from models.features import Form, Number
-from models.reasons import aloud, duration
+from models.explain.words import aloud, duration
 
 
 @pytest.mark.parametrize(
