@@ -8,10 +8,12 @@ ranking.py    average precision, ROC-AUC, recall at budgets, under many weightin
 campaigns.py  how soon a campaign is noticed
 resample.py   the bootstrap over users and campaigns
 panel.py      all of these for one detector and draw
+details.py    decisions, calibration, delays, look-alikes, budgets kept, curves
 judge.py      for all detectors, paired
 """
 
-from models.evaluate.judge import Scored, judge
+from models.evaluate.details import Scored
+from models.evaluate.judge import judge
 from models.evaluate.report import Count, Difference, Figure, Measured, Report
 from models.evaluate.truth import SEEN, UNSEEN, Truth, joined, truth_of
 

@@ -6,11 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-from msgspec import Struct
 from numpy.typing import NDArray
 
-from models.evaluate.details import details_of
-from models.evaluate.panel import AP, AUC, LOOK_ALIKE_AUC, RARE_AP, Key, Sides, panel_of, sides_of
+from models.evaluate.details import Scored, checked, details_of
+from models.evaluate.panel import (
+    AP,
+    AUC,
+    LOOK_ALIKE_AUC,
+    RARE_AP,
+    Key,
+    Panel,
+    Sides,
+    panel_of,
+    sides_of,
+)
 from models.evaluate.report import Count, Difference, Measured, Report
 from models.evaluate.resample import Units, units_of, weights
 from models.evaluate.summary import (
@@ -29,17 +38,6 @@ Floats = NDArray[np.float64]
 Progress = Callable[[int, int], None]
 
 _BY_RUN: Final = (AP, RARE_AP, AUC, LOOK_ALIKE_AUC)
-
-
-class Scored(Struct, frozen=True, kw_only=True):
-    """A detector's scores of the judged events, and what it made of them."""
-
-    scores: Array  # (events,) or (seeds, events); higher is more unusual
-    decided: NDArray[np.bool_] | None = None  # of the same shape: taken for an anomaly
-    probability: bool = False  # whether scores are calibrated probabilities
-    # Share of clean events that may be alerted -> the score to exceed, one a seed. Set on earlier
-    # events, never on these.
-    limits: Mapping[float, Sequence[float]] = {}
 
 
 def judge(
@@ -61,13 +59,17 @@ def judge(
     check(truth)
     if not named_scores:
         raise Misconfigured("there is no detector to judge")
-    scored = {name: _checked(name, given, truth) for name, given in named_scores.items()}
+    scored = {name: checked(name, given, truth) for name, given in named_scores.items()}
     first = next(iter(scored)) if reference is None else reference
     if first not in scored:
         raise Misconfigured(f"there is no detector {first!r} to compare with the others")
     units = units_of(truth)
     sides = [sides_of(truth, units, draw) for draw in np.unique(truth.draw).tolist()]
-    found = _resampled(scored, sides, units, bootstrap, seed, progress)
+    panels = {
+        name: [[panel_of(scores[side.events], side) for side in sides] for scores in given.scores]
+        for name, given in scored.items()
+    }
+    found = _resampled(panels, units, bootstrap, seed, progress)
     differences = {
         name: {key: difference_of(key, found[first][key], one) for key, one in own.items()}
         for name, own in found.items()
@@ -78,7 +80,7 @@ def judge(
         counts=_counts(truth, units, sides),
         groups=_group_counts(truth, units),
         detectors={
-            name: _measured(found[name], details_of(given, truth, sides))
+            name: _measured(found[name], details_of(given, truth, panels[name], sides))
             for name, given in scored.items()
         },
         differences={
@@ -91,43 +93,18 @@ def judge(
     )
 
 
-def _checked(name: str, given: Array | Scored, truth: Truth) -> Scored:
-    """With (seeds, events) in all that it holds."""
-    held = given if isinstance(given, Scored) else Scored(scores=given)
-    scores = np.atleast_2d(np.asarray(held.scores, np.float64))
-    decided = None if held.decided is None else np.atleast_2d(held.decided)
-    for values in (scores, decided):
-        if values is not None and (values.ndim != 2 or values.shape[1] != len(truth)):
-            raise Misconfigured(
-                f"{name} scored {values.shape[-1]:,} events, but {len(truth):,} are to be judged"
-            )
-    wrong = int((~np.isfinite(scores)).sum())
-    if wrong:
-        raise Misconfigured(
-            f"{name} gave {wrong:,} of {scores.size:,} scores that are no finite numbers: every "
-            "event needs a score. Were its inputs sound?"
-        )
-    if held.probability and (scores.min() < 0 or scores.max() > 1):
-        raise Misconfigured(f"{name} gives probabilities, but some lie outside 0 to 1")
-    return Scored(scores=scores, decided=decided, probability=held.probability, limits=held.limits)
-
-
 def _resampled(
-    scored: Mapping[str, Scored],
-    sides: Sequence[Sides],
+    panels: Mapping[str, Sequence[Sequence[Panel]]],
     units: Units,
     bootstrap: int,
     seed: int,
     progress: Progress | None,
 ) -> dict[str, dict[Key, Sampled]]:
-    panels = {
-        name: [[panel_of(scores[side.events], side) for side in sides] for scores in given.scores]
-        for name, given in scored.items()
-    }
-    points: dict[str, dict[Key, Floats]] = {name: {} for name in scored}
-    chunks: dict[str, dict[Key, Floats]] = {name: {} for name in scored}
+    points: dict[str, dict[Key, Floats]] = {name: {} for name in panels}
+    chunks: dict[str, dict[Key, Floats]] = {name: {} for name in panels}
     done = 0
-    rows = max(len(side.positive) for side in sides)
+    any_of = next(iter(panels.values()))[0]  # draws are the same for all
+    rows = max(len(panel.sides.positive) for panel in any_of)
     for weight in weights(units, bootstrap, seed, rows):
         width = weight.shape[1]
         for name, by_seed in panels.items():
@@ -148,7 +125,7 @@ def _resampled(
             progress(done, bootstrap + 1)
     return {
         name: _sampled_of(points[name], chunks[name], (seed, number))
-        for number, name in enumerate(scored)
+        for number, name in enumerate(panels)
     }
 
 
