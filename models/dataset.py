@@ -18,6 +18,7 @@ from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from models.encoding import SchemaEncoder
+from models.lines import read as lines_of
 from models.schema import Schema
 from stream_app.core.decode import decode
 from stream_app.core.errors import Misconfigured
@@ -76,7 +77,10 @@ class Dataset(Struct, frozen=True):
 def read(
     data: Sequence[Path], labels: Sequence[Path], schema: Schema, policy: WindowPolicy
 ) -> Dataset:
-    """Raises Misconfigured if a file cannot be read, or nothing in it is an event."""
+    """Of files of JSON lines or Parquet.
+
+    Raises Misconfigured if a file cannot be read, or nothing in it is an event.
+    """
     known = {label.event_id: label for label in _labels(labels)}
     encoder, tasks = SchemaEncoder(schema), schema.tasks
     book, tag = LogBook(encoder.row, policy), source_tag(_TOPIC)
@@ -88,7 +92,7 @@ def read(
     task: list[int] = []
     own_row: list[Ints] = []
     seen = lines_read = 0
-    for lines in _batches(_lines(data)):
+    for lines in _batches(lines_of(data)):
         records = [
             StoredRecord(
                 topic=_TOPIC,
@@ -148,34 +152,24 @@ def split(dataset: Dataset, shares: Sequence[float], seed: int) -> list[Ints]:
     for user, campaign in zip(dataset.user.tolist(), dataset.of("campaign"), strict=True):
         if campaign:
             parent[root(user)] = root(first_of.setdefault(campaign, user))
-    salt = f"{seed}:"
-    lot = [
-        xxhash.xxh3_64_intdigest((salt + dataset.users[root(at)]).encode()) / 2**64
-        for at in range(len(dataset.users))
-    ]
+    drawn = [lot(dataset.users[root(at)], seed) for at in range(len(dataset.users))]
     bounds = np.cumsum(shares) / sum(shares)
-    part = np.searchsorted(bounds[:-1], np.array(lot), side="right")[dataset.user]
+    part = np.searchsorted(bounds[:-1], np.array(drawn), side="right")[dataset.user]
     return [np.flatnonzero(part == at) for at in range(len(shares))]
+
+
+def lot(user: str, seed: int) -> float:
+    """A user's place in [0, 1): the same everywhere and always."""
+    return xxhash.xxh3_64_intdigest(f"{seed}:{user}".encode()) / 2**64
 
 
 def _labels(paths: Sequence[Path]) -> Iterator[Label]:
     decoder = msgspec.json.Decoder(Label)
-    for number, line in enumerate(_lines(paths), 1):
+    for number, line in enumerate(lines_of(paths), 1):
         try:
             yield decoder.decode(line)
         except msgspec.MsgspecError as error:
             raise Misconfigured(f"line {number} of the labels is no label: {error}") from error
-
-
-def _lines(paths: Sequence[Path]) -> Iterator[bytes]:
-    for path in paths:
-        try:
-            with path.open("rb") as file:
-                for line in file:
-                    if stripped := line.strip():
-                        yield stripped
-        except OSError as error:
-            raise Misconfigured(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _batches(lines: Iterable[bytes]) -> Iterator[list[bytes]]:

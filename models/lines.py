@@ -1,0 +1,58 @@
+"""Files of events or labels as lines of JSON, whatever their format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from stream_app.core.errors import Misconfigured
+
+PARQUET: Final = ".parquet"
+ATTRIBUTES: Final = "attributes"  # in Parquet it may be a text of JSON, as `prepare` writes it
+_ROWS: Final = 8192
+
+
+def read(paths: Sequence[Path]) -> Iterator[bytes]:
+    """The lines of JSON files, and a line for each row of Parquet files, in their order.
+
+    Raises Misconfigured if a file cannot be read.
+    """
+    for path in paths:
+        try:
+            yield from _rows(path) if path.suffix == PARQUET else _lines(path)
+        except OSError as error:  # of pyarrow too
+            told = error.strerror or str(error).splitlines()[0]
+            raise Misconfigured(f"{path} cannot be read: {told}") from error
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        for line in file:
+            if stripped := line.strip():
+                yield stripped
+
+
+def _rows(path: Path) -> Iterator[bytes]:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    encode = msgspec.json.Encoder().encode
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            for batch in file.iter_batches(_ROWS):
+                columns = [column.to_pylist() for column in batch.columns]
+                for values in zip(*columns, strict=True):
+                    yield encode(_without_gaps(names, values))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise Misconfigured(f"{path} is no Parquet file: {str(error).splitlines()[0]}") from error
+
+
+def _without_gaps(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
+    row = {n: v for n, v in zip(names, values, strict=True) if v is not None}
+    if isinstance(attributes := row.get(ATTRIBUTES), str):
+        row[ATTRIBUTES] = msgspec.Raw(attributes.encode())
+    return row
