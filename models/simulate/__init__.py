@@ -12,6 +12,7 @@ quota.py       when the next campaign starts, so that shares hold
 config.py      what to simulate
 feed.py        all of it, merged by time
 shop.py        simulate, live, write
+domain.py      people of any other domain, from domains/*.toml
 forge.py       ids in the manner of known ones
 recorded.py    a `World` made of a real event file; splice.py puts attacks into it
 audit.py       does a single raw field give the attacks away?

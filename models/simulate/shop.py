@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -19,7 +19,7 @@ from models.simulate.feed import Feed
 from models.simulate.style import STYLES, Habits, ShopStyle
 from models.simulate.world import HOUR_MS, Difficulty, Label, Simulated
 
-__all__ = ["Label", "Simulated", "SimulationConfig", "live", "simulate", "write"]
+__all__ = ["Label", "Simulated", "SimulationConfig", "live", "save", "simulate", "write"]
 
 
 def simulate(config: SimulationConfig) -> Iterator[Simulated]:
@@ -61,10 +61,15 @@ def live(
 
 
 def write(config: SimulationConfig, events_path: Path, labels_path: Path) -> None:
+    """Simulate, and `save`."""
+    save(simulate(config), events_path, labels_path)
+
+
+def save(made: Iterable[Simulated], events_path: Path, labels_path: Path) -> None:
     """Write events and labels as JSON lines; line n of both is the same event."""
     encode = msgspec.json.Encoder().encode
     with events_path.open("wb") as events, labels_path.open("wb") as labels:
-        for simulated in simulate(config):
+        for simulated in made:
             events.write(encode(simulated.event) + b"\n")
             labels.write(encode(simulated.label) + b"\n")
 
