@@ -130,16 +130,18 @@ class Network(nn.Module):
 
     def number_dropout(self, inputs: Tensor, rate: float, generator: torch.Generator) -> Tensor:
         """Some numbers of some windows left out, that none is relied on alone."""
-        kept = torch.rand(len(inputs), len(self.numbers), generator=generator) >= rate
+        shape, place = (len(inputs), len(self.numbers)), generator.device
+        kept = torch.rand(shape, generator=generator, device=place) >= rate
         codes = self._by_code(kept.float()).to(inputs.device)[:, None]
         raw = codes.new_ones(len(inputs), 1, self.raw_width)
         return inputs * torch.cat([raw, codes], 2)
 
     def salts(self, count: int, generator: torch.Generator) -> Tensor:
         """(windows, categories) int32, a random change of names for each window."""
-        drawn = torch.randint(1 << _SALT_BITS, (count, len(self._bits)), generator=generator)
-        limits = torch.tensor([(1 << min(bits, _SALT_BITS)) - 1 for bits in self._bits])
-        return (drawn & limits).int()
+        shape, place = (count, len(self._bits)), generator.device
+        drawn = torch.randint(1 << _SALT_BITS, shape, generator=generator, device=place)
+        limits = [(1 << min(bits, _SALT_BITS)) - 1 for bits in self._bits]
+        return (drawn & torch.tensor(limits, device=place)).int()
 
     # The encoder and its heads
 

@@ -2,19 +2,20 @@
 
 A causal encoder learns from every event of a stretch at once, so half-overlapping windows that
 cover a log are enough. A bidirectional one must not see what came later: it learns from whole as-of
-windows, each for its newest event. An epoch is a function of its random numbers alone.
+windows, each for its newest event. An epoch is a function of its random numbers alone; a step is
+put together on the device, from tables that lie there.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
-from msgspec import Struct
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from models.dataset import Dataset
-from models.packing import left_aligned
 from stream_app.core.window import Ints
 
 Weights = NDArray[np.float32]
@@ -24,27 +25,39 @@ _SHORT_PAST: Final = 0.25  # weight of an event that sees less of its past than 
 _NORMAL_AT_MOST: Final = 24_000  # normal events an epoch, where each costs a window of its own
 
 
-class Step(Struct, frozen=True):
-    """One rectangle of events, left-aligned."""
+class Step(NamedTuple):
+    """One rectangle of events, left-aligned, on the device."""
 
-    index: Ints  # (lines, events) rows
-    lengths: Ints  # (lines,)
-    weight: Weights  # (lines, events); 0: no loss
+    rows: Tensor  # (lines, events) int64
+    lengths: Tensor  # (lines,) int64
+    weight: Tensor  # (lines, events) float32; 0: no loss
 
 
 class Batches:
     """The steps over `events` of a data set; `weight` (events of the data set,) scales each one."""
 
-    def __init__(self, data: Dataset, events: Ints, weight: Weights, causal: bool, lines: int):
-        self._data, self._causal, self._lines = data, causal, lines
-        self._events = events
-        rows = len(data.windows.rows)
-        self._weight = np.zeros(rows, np.float32)  # by row
-        self._weight[data.row[events]] = weight[events]
-        size = data.windows.index.shape[1]
-        self._first = np.full(rows, -1, np.int64)  # by row: where its own window begins
-        self._first[data.row] = data.windows.index[np.arange(len(data)), size - data.windows.length]
-        self._order, self._end, self._begin = _logs(data, events)
+    def __init__(
+        self,
+        data: Dataset,
+        events: Ints,
+        weight: Weights,
+        *,
+        causal: bool,
+        lines: int,
+        device: torch.device,
+    ) -> None:
+        self._data, self._causal, self._lines, self._device = data, causal, lines, device
+        rows, size = len(data.windows.rows), data.windows.index.shape[1]
+        self._counted = events[weight[events] > 0]
+        of_row = np.zeros(rows, np.float32)
+        of_row[data.row[self._counted]] = weight[self._counted]
+        first = np.full(rows, -1, np.int64)  # by row: where its own window begins
+        first[data.row] = data.windows.index[np.arange(len(data)), size - data.windows.length]
+        self._table = torch.from_numpy(data.windows.index).to(device)
+        self._weight = torch.from_numpy(of_row).to(device)
+        self._first = torch.from_numpy(first).to(device)
+        self._place = torch.arange(size, device=device)
+        self._order, self._end, self._begin = _logs(data, self._counted)
 
     def epoch(self, rng: np.random.Generator) -> list[Ints]:
         """Events whose windows make a step each: windows of like length, in random order."""
@@ -59,48 +72,46 @@ class Batches:
         return [steps[at] for at in rng.permutation(len(steps))]
 
     def step(self, events: Ints) -> Step:
-        length = self._data.windows.length[events]
-        width = int(length.max())
-        index = left_aligned(self._data.windows, events, width).astype(np.int64)
-        place = np.arange(width)
+        own = self._data.windows.length[events]
+        width, size = int(own.max()), len(self._place)
+        lengths = torch.from_numpy(own.astype(np.int64)).to(self._device, non_blocking=True)
+        which = torch.from_numpy(events).to(self._device, non_blocking=True)
+        place = self._place[:width]
+        right = (place + (size - lengths)[:, None]).clamp(max=size - 1)
+        index = self._table[which].gather(1, right).long()
         if self._causal:
-            full = (self._first[index] == index[:, :1]) | (place >= length[:, None] // 2)
-            weight = np.where(full, 1.0, _SHORT_PAST) * (place < length[:, None])
+            full = (self._first[index] == index[:, :1]) | (place >= lengths[:, None] // 2)
+            weight = full.float().clamp(min=_SHORT_PAST) * (place < lengths[:, None])
         else:
-            weight = (place == length[:, None] - 1) * 1.0
-        return Step(index, length, (weight * self._weight[index]).astype(np.float32))
+            weight = (place == lengths[:, None] - 1).float()
+        return Step(index, lengths, weight * self._weight[index])
 
     def _stretches(self, rng: np.random.Generator) -> Ints:
         """Windows that cover every log from its end on, each half over the one before."""
         length = self._data.windows.length
-        at, begin = self._end.copy(), self._begin
-        chosen = []
-        first = True
+        at, begin = self._end, self._begin
+        chosen: list[Ints] = []
         while len(at):
             events = self._order[at]
-            chosen.append(events)
             half = np.maximum(length[events] // 2, 1)
-            left = np.flatnonzero(at + 1 - length[events] > begin)
-            back = half if not first else 1 + (rng.random(len(at)) * (half - 1)).astype(np.int64)
-            at, begin = (at - back)[left], begin[left]
-            first = False
-        found = np.concatenate(chosen)
-        return found[self._counts(found)]
-
-    def _counts(self, events: Ints) -> NDArray[np.bool_]:
-        """Whether any event in the window has a loss."""
-        windows = self._data.windows.take(events)
-        counted = (self._weight[windows.index] > 0) & windows.mask()
-        return np.asarray(counted.any(1), np.bool_)
+            more = np.flatnonzero(at + 1 - length[events] > begin)
+            if not chosen:  # else the borders would be the same in every epoch
+                half = 1 + (rng.random(len(at)) * (half - 1)).astype(np.int64)
+            chosen.append(events)
+            at, begin = (at - half)[more], begin[more]
+        found = np.concatenate(chosen) if chosen else self._end
+        windows = self._data.windows.take(found)
+        weight = self._weight.cpu().numpy()
+        return np.asarray(found[((weight[windows.index] > 0) & windows.mask()).any(1)], np.int64)
 
     def _sampled(self, rng: np.random.Generator) -> Ints:
         """All anomalies, and a good many normal events."""
-        counted = self._events[self._weight[self._data.row[self._events]] > 0]
-        anomalous = self._data.anomalous[counted]
+        anomalous = self._data.anomalous[self._counted]
         normal = np.flatnonzero(~anomalous)
         some = rng.choice(normal, min(len(normal), _NORMAL_AT_MOST), replace=False)
-        chosen: Ints = counted[np.concatenate([np.flatnonzero(anomalous), some])]
-        return chosen
+        return np.asarray(
+            self._counted[np.concatenate([np.flatnonzero(anomalous), some])], np.int64
+        )
 
 
 def _logs(data: Dataset, events: Ints) -> tuple[Ints, Ints, Ints]:
@@ -112,5 +123,7 @@ def _logs(data: Dataset, events: Ints) -> tuple[Ints, Ints, Ints]:
     some = np.flatnonzero(of_users[data.user])
     order = some[np.argsort(data.user[some], kind="stable")]
     user = data.user[order]
-    end = np.flatnonzero(np.append(user[1:] != user[:-1], True)) if len(user) else user
-    return order, end, np.append(0, end[:-1] + 1) if len(end) else end
+    if not len(user):
+        return order, order, order
+    end = np.flatnonzero(np.append(user[1:] != user[:-1], True))
+    return order, end, np.append(0, end[:-1] + 1)

@@ -13,6 +13,8 @@ from typing import Any, Final
 import numpy as np
 import torch
 import xxhash
+from msgspec import Struct, structs
+from torch import Tensor
 
 from models.dataset import Dataset
 from models.features import columns
@@ -20,12 +22,22 @@ from models.inference import run
 from models.measures import average_precision
 from models.network import Network
 from models.training.batches import Batches
+from models.training.checkpoint import Checkpoint, Place, part, restore, state_of
 from models.training.objective import Batch, Losses, Objective
-from models.training.recipe import Progress, Recipe
+from models.training.processes import Processes
+from models.training.recipe import Recipe
+from models.training.watch import Watch
 from stream_app.core.window import Ints
 
 CHOOSE_AT_MOST: Final = 30_000  # events scored after each epoch
 _POSITIVE_SHARE: Final = 0.25  # of the loss
+
+
+class Phase(Struct, frozen=True):
+    name: str
+    batches: Batches
+    epochs: int
+    supervised: bool
 
 
 class Loop:
@@ -38,94 +50,147 @@ class Loop:
         choose_on: Ints,
         positive_weight: float,
         recipe: Recipe,
-        device: torch.device,
-        progress: Progress,
+        processes: Processes,
+        watch: Watch,
+        checkpoint: Checkpoint | None,
     ) -> None:
-        self.network, self.data, self.recipe, self.device = network, data, recipe, device
-        self.choose_on, self.progress = choose_on, progress
-        self.began = time.monotonic()
-        self.objective = Objective(network, recipe.loss, positive_weight).to(device)
+        self.network, self.data, self.recipe = network, data, recipe
+        self.choose_on, self.watch, self.checkpoint = choose_on, watch, checkpoint
+        self.processes, self.device = processes, processes.device
+        self.objective = Objective(network, recipe.loss, positive_weight).to(self.device)
+        self.module = processes.wrap(self.objective)
         rows = data.windows.rows
-        self.rows = columns(network.schema, rows).to(device)
+        self.rows = columns(network.schema, rows).to(self.device)
         self.ids = np.ascontiguousarray(rows["id"])
         anomalous = np.zeros(len(rows), np.float32)
         anomalous[data.row[data.anomalous]] = 1
-        self.target = torch.from_numpy(anomalous).to(device)
+        self.target = torch.from_numpy(anomalous).to(self.device)
+        self.began = self.saved = time.monotonic()
+        self.steps = 0
 
-    def phase(self, name: str, batches: Batches, epochs: int, supervised: bool) -> int:
-        """Fit in place; the best epoch's weights stay. Returns the epochs."""
+    def run(self, phases: list[Phase]) -> int:
+        """Fit in place, from where a checkpoint stands; the best epoch's weights stay.
+
+        Returns the epochs of the last phase. Raises Misconfigured if the checkpoint is damaged.
+        """
+        self.processes.wait()
+        held = self.checkpoint.load() if self.checkpoint is not None else None
+        place, tensors = held or (Place(phase=phases[0].name), {})
+        self.began -= place.seconds
+        begin = [phase.name for phase in phases].index(place.phase)
+        if held is not None:
+            self.watch.say(f"going on with {place.phase} {place.epoch + 1}, step {place.step + 1}")
+        for at, phase in enumerate(phases[begin:]):
+            place = place if at == 0 else Place(phase=phase.name)
+            place = self._phase(phase, place, tensors if at == 0 else {})
+        self.network.eval()
+        return place.epoch
+
+    def _phase(self, phase: Phase, place: Place, tensors: dict[str, Tensor]) -> Place:
         optimiser = _optimiser(self.network, self.recipe)
-        best, kept, stale, epoch = -1.0, None, 0, 0
-        while epoch < epochs and not self._late() and stale < self.recipe.patience:
-            loss = self._epoch(name, batches, epoch, epochs, optimiser, supervised)
-            epoch += 1
-            said = f"{name} {epoch}/{epochs}: loss {loss:.4f}"
-            if supervised:
+        if tensors:
+            restore(self.network, optimiser, tensors)
+        kept = part(tensors, "best")
+        while not place.finished:
+            if place.epoch >= phase.epochs or place.stale >= self.recipe.patience or self._late():
+                break
+            place = self._epoch(phase, place, optimiser, kept)
+            loss = place.loss / max(place.step, 1)
+            place = structs.replace(place, epoch=place.epoch + 1, step=0, loss=0.0)
+            said = f"{phase.name} {place.epoch}/{phase.epochs}: loss {loss:.4f}"
+            if phase.supervised:
                 found = self._chosen_by()
                 said += f", average precision {found:.4f}"
-                if found > best:
-                    best, stale = found, 0
+                self.watch.curve("average precision", found, place.epoch)
+                if found > place.best:
+                    place = structs.replace(place, best=found, stale=0)
                     state = self.network.state_dict()
                     kept = {key: value.detach().clone() for key, value in state.items()}
                 else:
-                    stale += 1
-            self.progress(f"{said}, {time.monotonic() - self.began:.0f} s")
-        if kept is not None:
+                    place = structs.replace(place, stale=place.stale + 1)
+            self.watch.end()
+            self.watch.say(f"{said}, {time.monotonic() - self.began:.0f} s")
+            self._save(place, optimiser, kept)
+        if kept:
             self.network.load_state_dict(kept)
-        self.network.eval()
-        return epoch
+        place = structs.replace(place, finished=True)
+        self._save(place, optimiser, {})
+        return place
 
     def _epoch(
-        self,
-        name: str,
-        batches: Batches,
-        epoch: int,
-        epochs: int,
-        optimiser: torch.optim.Optimizer,
-        supervised: bool,
-    ) -> float:
-        steps = batches.epoch(np.random.default_rng(self._seed(name, epoch)))
+        self, phase: Phase, place: Place, optimiser: torch.optim.Optimizer, kept: dict[str, Tensor]
+    ) -> Place:
+        """Returns where it ended: `loss` summed over `step` steps."""
+        recipe, name = self.recipe, phase.name
+        steps = phase.batches.epoch(np.random.default_rng(self._seed(name, place.epoch)))
+        steps = [step for step in steps if len(step) >= self.processes.count]
         self.network.train()
-        total = torch.zeros((), device=self.device)
-        at = 0
-        for at, events in enumerate(steps, 1):
-            _set_rate(optimiser, self.recipe.rate, (epoch + at / len(steps)) / epochs)
-            losses = self._losses(batches, events, self._seed(name, epoch, at), supervised)
-            optimiser.zero_grad(set_to_none=True)
-            losses.total.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-            optimiser.step()
+        total = torch.tensor(place.loss, device=self.device, dtype=torch.float64)
+        for at in range(place.step, len(steps)):
+            done = (place.epoch + (at + 1) / len(steps)) / phase.epochs
+            rate = _set_rate(optimiser, recipe.rate, done)
+            due = (at + 1) % recipe.accumulate == 0 or at + 1 == len(steps)
+            seed = self._seed(name, place.epoch, at, self.processes.rank)
+            if due:
+                losses = self._backward(phase, steps[at], seed)
+                torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+                optimiser.step()
+                optimiser.zero_grad(set_to_none=True)
+            else:
+                with self.processes.apart(self.module):
+                    losses = self._backward(phase, steps[at], seed)
             total += losses.total.detach()
+            self.steps += 1
+            if self.watch.curves and self.steps % 20 == 0:
+                self.watch.curve(f"{name} loss", float(losses.total.detach()), self.steps)
+                self.watch.curve(f"{name} guess loss", float(losses.guess), self.steps)
+                self.watch.curve("learning rate", rate, self.steps)
+            self.watch.step(f"{name} {place.epoch + 1}/{phase.epochs}", at + 1, len(steps))
+            reached = structs.replace(place, step=at + 1)
+            if due and time.monotonic() - self.saved > recipe.save_every_s:
+                self._save(structs.replace(reached, loss=float(total)), optimiser, kept)
             if self._late():
                 break
-        return float(total) / max(at, 1)
+        step = at + 1 if len(steps) > place.step else place.step
+        return structs.replace(place, step=step, loss=self.processes.mean(total))
 
-    def _losses(self, batches: Batches, events: Ints, seed: int, supervised: bool) -> Losses:
+    def _backward(self, phase: Phase, events: Ints, seed: int) -> Losses:
         torch.manual_seed(seed)  # dropout
-        generator = torch.Generator().manual_seed(seed)
-        step = batches.step(events)
-        index = torch.from_numpy(step.index).to(self.device)
+        generator = torch.Generator(self.device).manual_seed(seed)
+        step = phase.batches.step(self.processes.share(events))
         batch = Batch(
-            self.rows.gather(index),
-            self.target[index],
-            torch.from_numpy(step.weight).to(self.device),
-            torch.from_numpy(step.lengths).to(self.device),
-            self.ids[step.index],
+            self.rows.gather(step.rows), self.target[step.rows], step.weight, step.lengths
         )
-        found: Losses = self.objective(batch, generator, seed, supervised)
-        return found
+        masked = self.network.config.attention == "bidirectional"
+        ids = self.ids[step.rows.cpu().numpy()] if masked else None
+        losses: Losses = self.module(batch, generator, seed, phase.supervised, ids)
+        self.processes.backward(losses.total / self.recipe.accumulate)
+        return losses
+
+    def _save(
+        self, place: Place, optimiser: torch.optim.Optimizer, kept: dict[str, Tensor]
+    ) -> None:
+        self.saved = time.monotonic()
+        if self.checkpoint is None or not self.processes.first:
+            return
+        best = {f"best.{key}": value for key, value in kept.items()}
+        place = structs.replace(place, seconds=self.saved - self.began)
+        self.checkpoint.save(place, state_of(self.network, optimiser) | best)
 
     def _chosen_by(self) -> float:
         """Average precision on the users that choose the epoch, as the stream would score them."""
-        windows = self.data.windows.take(self.choose_on)
+        own = self.processes.share(self.choose_on)
         self.network.eval()
-        raw = run(self.network, windows, self.device).logits
-        own = raw[np.arange(len(windows)), self.data.task[self.choose_on]]
-        found = average_precision(own, self.data.anomalous[self.choose_on])
+        raw = run(self.network, self.data.windows.take(own), self.device).logits
+        scored = raw[np.arange(len(own)), self.data.task[own]]
+        scores = self.processes.together(scored, len(self.choose_on))
+        found = average_precision(scores, self.data.anomalous[self.choose_on])
         return 0.0 if math.isnan(found) else found
 
     def _late(self) -> bool:
-        return time.monotonic() - self.began > self.recipe.time_limit_s
+        if self.recipe.time_limit_s == math.inf:
+            return False
+        return self.processes.any(time.monotonic() - self.began > self.recipe.time_limit_s)
 
     def _seed(self, *of: Any) -> int:
         return xxhash.xxh3_64_intdigest(repr((self.recipe.seed, *of)).encode()) >> 33
@@ -147,8 +212,9 @@ def _optimiser(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=recipe.rate)
 
 
-def _set_rate(optimiser: torch.optim.Optimizer, rate: float, done: float) -> None:
-    """By the share of a phase that is done: a short rise, then a cosine."""
+def _set_rate(optimiser: torch.optim.Optimizer, rate: float, done: float) -> float:
+    """By the share of a phase that is done: a short rise, then a cosine. Returns the rate."""
     share = min(1.0, 0.05 + done / 0.05) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0) * 0.97))
     for group in optimiser.param_groups:
         group["lr"] = rate * share
+    return rate * share

@@ -32,12 +32,11 @@ class Batch(NamedTuple):
     target: Tensor
     weight: Tensor
     lengths: Tensor
-    ids: NDArray[np.uint64]  # of the events; read where events are masked
 
 
 class Losses(NamedTuple):
     total: Tensor
-    guess: Tensor  # nats a field
+    guess: Tensor  # of a field, in nats
 
 
 class Objective(nn.Module):
@@ -48,18 +47,23 @@ class Objective(nn.Module):
         self.network, self._loss, self._positive_weight = network, loss, positive_weight
 
     def forward(
-        self, batch: Batch, generator: torch.Generator, mask_seed: int, supervised: bool
+        self,
+        batch: Batch,
+        generator: torch.Generator,
+        seed: int,
+        supervised: bool,
+        ids: NDArray[np.uint64] | None = None,
     ) -> Losses:
+        """`ids` of the events, where a bidirectional encoder must guess masked ones."""
         network, window, weight = self.network, batch.window, batch.weight
         described = network.describe(window)
         salt = network.salts(len(weight), generator).to(weight.device)
         normal = (weight > 0) & (batch.target == 0)
-        causal = network.config.attention == "causal"
         with mixed_precision(weight.device):
             inputs = network.inputs(window, described, salt)
             loss = inputs.new_zeros(())
             states: Tensor | None = None
-            if supervised or causal:
+            if supervised or ids is None:
                 shown = network.number_dropout(inputs, _NUMBER_DROPOUT, generator)
                 tokens, own = network.embed(shown)
                 states = network.encode(tokens, batch.lengths)
@@ -69,11 +73,11 @@ class Objective(nn.Module):
                 task = network.task_of_type[window.type[read]]
                 scored = logits.gather(1, task[:, None])[:, 0]
                 loss = self._of_labels(scored, batch.target[read], weight[read])
-            if causal and states is not None:
+            if ids is not None:
+                known, which = self._masked(batch, inputs, seed, ids)
+            elif states is not None:
                 past = network.no_past.to(states.dtype).expand(len(weight), 1, -1)
                 known, which = torch.cat([past, states[:, :-1]], 1)[normal], normal
-            else:
-                known, which = self._masked(batch, inputs, mask_seed)
             guesses = network.guesses(known)
         before = F.pad(window.hashes[:, :-1], (0, 0, 1, 0))
         classes = network.classes(
@@ -94,11 +98,13 @@ class Objective(nn.Module):
         counts = weight * (1 + (self._positive_weight - 1) * target)
         return (each * counts).sum() / counts.sum().clamp(min=1e-9)
 
-    def _masked(self, batch: Batch, inputs: Tensor, mask_seed: int) -> tuple[Tensor, Tensor]:
+    def _masked(
+        self, batch: Batch, inputs: Tensor, seed: int, ids: NDArray[np.uint64]
+    ) -> tuple[Tensor, Tensor]:
         """States of the events to be guessed, and which they are, for a bidirectional encoder."""
         network, device = self.network, inputs.device
         valid = np.arange(inputs.shape[1]) < batch.lengths.cpu().numpy()[:, None]
-        masking = mask_events(batch.ids, valid, mask_seed)
+        masking = mask_events(ids, valid, seed)
         source = torch.from_numpy(masking.source.reshape(-1)).to(device)
         hidden = torch.from_numpy(masking.hidden).to(device)
         shown = inputs.flatten(0, 1)[source].view_as(inputs)

@@ -30,6 +30,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
     loss: Loss = "ce"
     time_limit_s: float = math.inf
     seed: int = 0
+    save_every_s: float = 60.0  # between checkpoints
 
     def check(self) -> None:
         """Raises Misconfigured."""

@@ -17,6 +17,7 @@ from models.dataset import read, split
 from models.network import PRESETS, Attention, NetworkConfig
 from models.training.encoder import fit_encoder
 from models.training.finish import calibrated, write
+from models.training.processes import Processes
 from models.training.recipe import Progress, Recipe, epochs_for
 from stream_app.core.errors import Misconfigured
 from stream_app.core.window import WindowPolicy
@@ -62,9 +63,9 @@ def train(
     if prior is not None and not 0 < prior < 1:
         raise Misconfigured(f"prior is a share between 0 and 1, not {prior:g}")
     began = time.monotonic()
-    place = bundles.pick_device(device)
     if threads:
         torch.set_num_threads(threads)
+    processes = Processes(bundles.pick_device(device))
     limit = math.inf if time_limit_s is None else time_limit_s
     policy, read_by = WindowPolicy(), schemas.load(schema)
     dataset = read(data, labels, read_by, policy)
@@ -90,9 +91,11 @@ def train(
     )
     config = NetworkConfig(size=PRESETS[preset], attention=attention, window=policy.size)
     encoder = fit_encoder(
-        read_by, dataset, fit_on, choose_on, config, recipe, device=place, progress=progress
+        read_by, dataset, fit_on, choose_on, config, recipe, processes=processes, progress=progress
     )
-    calibration, metrics = calibrated(encoder.network, dataset, calibrate_on, prior, place)
+    calibration, metrics = calibrated(
+        encoder.network, dataset, calibrate_on, prior, processes.device
+    )
     version = write(
         out,
         name or f"{read_by.name}-{preset}",
