@@ -6,7 +6,7 @@ stream would put aside (malformed, late, duplicate) is put aside here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -65,6 +65,7 @@ class Dataset(Struct, frozen=True):
     labels: Sequence[Label | None]
     anomalous: NDArray[np.bool_]
     put_aside: int
+    file: Ints  # (events,) which of the files, from 0: history and what is to be judged
 
     def __len__(self) -> int:
         return len(self.row)
@@ -91,8 +92,9 @@ def read(
     event_ids: list[str] = []
     task: list[int] = []
     own_row: list[Ints] = []
+    file: list[Ints] = []
     seen = lines_read = 0
-    for lines in _batches(lines_of(data)):
+    for number, lines in _batches(data):
         records = [
             StoredRecord(
                 topic=_TOPIC,
@@ -115,6 +117,7 @@ def read(
         index.append(whole.astype(np.int32))
         length.append(windows.length)
         own_row.append(seen + accepted)
+        file.append(np.full(len(accepted), number))
         for at in accepted.tolist():
             event = events[at]
             user_ids.append(event.user_id)
@@ -135,6 +138,7 @@ def read(
         found,
         np.array([label is not None and label.label == 1 for label in found]),
         lines_read - len(event_ids),
+        np.concatenate(file),
     )
 
 
@@ -172,7 +176,9 @@ def _labels(paths: Sequence[Path]) -> Iterator[Label]:
             raise Misconfigured(f"line {number} of the labels is no label: {error}") from error
 
 
-def _batches(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
-    held = iter(lines)
-    while batch := list(islice(held, _BATCH)):
-        yield batch
+def _batches(paths: Sequence[Path]) -> Iterator[tuple[int, list[bytes]]]:
+    """Lines of one file at a time, and which it is."""
+    for number, path in enumerate(paths):
+        held = lines_of([path])
+        while batch := list(islice(held, _BATCH)):
+            yield number, batch
