@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -82,19 +82,31 @@ def read(
 
     Raises Misconfigured if a file cannot be read, or nothing in it is an event.
     """
-    known = {label.event_id: label for label in _labels(labels)}
+    found = gather([lines_of([path]) for path in data], read_labels(labels), schema, policy)
+    if not len(found):
+        raise Misconfigured(f"there is no event in {', '.join(map(str, data)) or 'no file'}")
+    return found
+
+
+def gather(
+    files: Sequence[Iterable[bytes]],
+    known: Mapping[str, Label],
+    schema: Schema,
+    policy: WindowPolicy,
+) -> Dataset:
+    """Of files' lines, and what is known of their events by id. There may be no event at all."""
     encoder, tasks = SchemaEncoder(schema), schema.tasks
     book, tag = LogBook(encoder.row, policy), source_tag(_TOPIC)
-    rows: list[Rows] = []
-    index: list[Ints] = []
-    length: list[Ints] = []
+    rows: list[Rows] = [np.zeros(0, encoder.row)]
+    index: list[NDArray[np.int32]] = [np.zeros((0, policy.size), np.int32)]
+    length: list[Ints] = [np.zeros(0, np.int64)]
     user_ids: list[str] = []
     event_ids: list[str] = []
     task: list[int] = []
-    own_row: list[Ints] = []
-    file: list[Ints] = []
+    own_row: list[Ints] = [np.zeros(0, np.int64)]
+    file: list[Ints] = [np.zeros(0, np.int64)]
     seen = lines_read = 0
-    for number, lines in _batches(data):
+    for number, batch in _batches(files):
         records = [
             StoredRecord(
                 topic=_TOPIC,
@@ -104,9 +116,9 @@ def read(
                 key=None,
                 value=line,
             )
-            for at, line in enumerate(lines)
+            for at, line in enumerate(batch)
         ]
-        lines_read += len(lines)
+        lines_read += len(batch)
         events = decode(records, tasks).events
         encoded = encoder.encode(events)
         encoded["seq"] = [seq_of(tag, seen + at + 1) for at in range(len(events))]
@@ -124,9 +136,7 @@ def read(
             event_ids.append(event.event_id or "")
             task.append(tasks.of_type[event.type])
         seen += len(events)
-    if not event_ids:
-        raise Misconfigured(f"there is no event in {', '.join(map(str, data)) or 'no file'}")
-    users, user = np.unique(np.array(user_ids), return_inverse=True)
+    users, user = np.unique(np.array(user_ids, str), return_inverse=True)
     found = [known.get(event_id) for event_id in event_ids]
     return Dataset(
         Windows(np.concatenate(rows), np.concatenate(index), np.concatenate(length)),
@@ -136,9 +146,39 @@ def read(
         np.array(task, np.int64),
         event_ids,
         found,
-        np.array([label is not None and label.label == 1 for label in found]),
+        np.array([label is not None and label.label == 1 for label in found], bool),
         lines_read - len(event_ids),
         np.concatenate(file),
+    )
+
+
+def concat(datasets: Sequence[Dataset]) -> Dataset:
+    """One after another. Users of different ones are different, even if they are called the same;
+    `file` counts on as well.
+    """
+    if len(datasets) == 1:
+        return datasets[0]
+
+    def joined(parts: list[NDArray[Any]], sizes: list[int]) -> NDArray[Any]:
+        base = np.cumsum([0, *sizes[:-1]]).astype(parts[0].dtype)
+        return np.concatenate([part + at for part, at in zip(parts, base, strict=True)])
+
+    rows = [len(d.windows.rows) for d in datasets]
+    return Dataset(
+        Windows(
+            np.concatenate([d.windows.rows for d in datasets]),
+            joined([d.windows.index for d in datasets], rows),
+            np.concatenate([d.windows.length for d in datasets]),
+        ),
+        joined([d.row for d in datasets], rows),
+        joined([d.user for d in datasets], [len(d.users) for d in datasets]),
+        [user for d in datasets for user in d.users],
+        np.concatenate([d.task for d in datasets]),
+        [event_id for d in datasets for event_id in d.event_ids],
+        [label for d in datasets for label in d.labels],
+        np.concatenate([d.anomalous for d in datasets]),
+        sum(d.put_aside for d in datasets),
+        joined([d.file for d in datasets], [int(d.file.max(initial=-1)) + 1 for d in datasets]),
     )
 
 
@@ -167,6 +207,11 @@ def lot(user: str, seed: int) -> float:
     return xxhash.xxh3_64_intdigest(f"{seed}:{user}".encode()) / 2**64
 
 
+def read_labels(paths: Sequence[Path]) -> dict[str, Label]:
+    """By event id; the last one counts. Raises Misconfigured."""
+    return {label.event_id: label for label in _labels(paths)}
+
+
 def _labels(paths: Sequence[Path]) -> Iterator[Label]:
     decoder = msgspec.json.Decoder(Label)
     for number, line in enumerate(lines_of(paths), 1):
@@ -176,9 +221,9 @@ def _labels(paths: Sequence[Path]) -> Iterator[Label]:
             raise Misconfigured(f"line {number} of the labels is no label: {error}") from error
 
 
-def _batches(paths: Sequence[Path]) -> Iterator[tuple[int, list[bytes]]]:
+def _batches(files: Sequence[Iterable[bytes]]) -> Iterator[tuple[int, list[bytes]]]:
     """Lines of one file at a time, and which it is."""
-    for number, path in enumerate(paths):
-        held = lines_of([path])
+    for number, lines in enumerate(files):
+        held = iter(lines)
         while batch := list(islice(held, _BATCH)):
             yield number, batch
