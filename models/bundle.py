@@ -1,20 +1,23 @@
 """A model bundle: a folder with all that a scorer needs, under one version. Nothing is unpickled.
 
-    model.safetensors    weights
-    config.json          name, shape of the network
-    schema.toml          fields, types, tasks
-    statistics.json      what events look like: edges of codes, usual ranges
-    calibration.json     raw score -> probability, thresholds
-    metrics.json         what was measured on held-out users
-    golden.safetensors   a few windows and their scores
-    manifest.json        format, version, a hash of each file
+    config.json               name, members in order: the first encoder leads
+    schema.toml               fields, types, tasks
+    calibration.json          members' raw scores -> one probability, thresholds
+    metrics.json              what was measured on held-out users
+    golden.safetensors        a few windows and their scores
+    bert/config.json          an encoder: shape of the network,
+    bert/statistics.json      what events look like: edges of codes, usual ranges,
+    bert/model.safetensors    weights
+    trees/trees.txt           boosted trees, as LightGBM writes them
+    second/trees.txt          a second look: trees,
+    second/config.json        and the scale of what they see of the leading encoder
+    manifest.json             format, version, a hash of each file
 
 Loading checks everything, the golden windows last: what loads gives the scores it was shipped with.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -26,23 +29,24 @@ import torch
 from msgspec import Struct
 from safetensors.torch import load_file, save_file
 
+from models import manifest as manifests
+from models import member_files
 from models import schema as schemas
 from models.calibration import Calibration
-from models.inference import run
-from models.network import Network, NetworkConfig, Statistics
+from models.committee import Opinions, hear
+from models.fusion import Fusion, alone
+from models.manifest import bad, short
+from models.members import LEAD, Members, complaint
+from models.network import Network, Statistics
 from models.schema import Schema
-from stream_app.core.errors import BadBundle, Misconfigured
+from stream_app.core.errors import Misconfigured
 from stream_app.core.score import Floats
 from stream_app.core.window import Ints, Windows
 
-FORMAT: Final = 1
 _CLOSE: Final = 1e-3  # golden scores on a CPU
-_MANIFEST: Final = "manifest.json"
-_FILES: Final = (
-    "model.safetensors",
+FILES: Final = (
     "config.json",
     "schema.toml",
-    "statistics.json",
     "calibration.json",
     "metrics.json",
     "golden.safetensors",
@@ -51,13 +55,7 @@ _FILES: Final = (
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str
-    network: NetworkConfig
-
-
-class Manifest(Struct, frozen=True, kw_only=True):
-    format: int
-    version: str
-    sha256: dict[str, str]
+    members: tuple[member_files.Entry, ...]
 
 
 class Golden(Struct, frozen=True):
@@ -69,16 +67,30 @@ class Golden(Struct, frozen=True):
 
 
 class Bundle(Struct, frozen=True, kw_only=True):
-    """What a bundle holds, checked. `network` is on `device`, ready to evaluate, not to train."""
+    """What a bundle holds, checked. Networks are on `device`, ready to evaluate, not to train."""
 
     name: str
     version: str
     schema: Schema
-    network: Network
-    statistics: Statistics
-    calibration: Calibration
+    members: Members
+    chosen: tuple[str, ...]  # the members whose mean is the score
+    fusion: Fusion
     metrics: Mapping[str, Any]
     device: torch.device
+
+    @property
+    def network(self) -> Network:
+        """The leading encoder: surprise and reasons are its own."""
+        return self.members.lead
+
+    @property
+    def statistics(self) -> Statistics:
+        return self.network.statistics
+
+    @property
+    def calibration(self) -> Calibration:
+        """Of the fused score of the chosen members."""
+        return self.fusion.final(self.chosen)
 
 
 def pick_device(name: str) -> torch.device:
@@ -95,25 +107,83 @@ def pick_device(name: str) -> torch.device:
 def score(bundle: Bundle, windows: Windows, tasks: Sequence[int] | Ints) -> Floats:
     """Calibrated scores, on the calling thread. A running system uses `scorer.BundleScorer`."""
     task = np.asarray(tasks, np.int64)
-    raw = run(bundle.network, windows, bundle.device).logits
-    return bundle.calibration.apply(raw[np.arange(len(windows)), task], task)
+    return bundle.calibration.apply(raw_score(bundle, windows, task), task)
+
+
+def raw_score(bundle: Bundle, windows: Windows, tasks: Sequence[int] | Ints) -> Floats:
+    """(windows,) the fused score that the calibration of the bundle is for."""
+    task = np.asarray(tasks, np.int64)
+    return fused(bundle, opinions(bundle, windows, task), task)
+
+
+def opinions(
+    bundle: Bundle,
+    windows: Windows,
+    tasks: Ints,
+    budget: int = 0,
+    likelihood: bool = False,
+    threads: int = 1,
+) -> Opinions:
+    """What each chosen member says, in the order of `bundle.chosen`; see `committee.hear`."""
+    return hear(
+        bundle.members, bundle.chosen, windows, tasks, bundle.device, budget, likelihood, threads
+    )
+
+
+def fused(bundle: Bundle, said: Opinions, tasks: Ints) -> Floats:
+    """(windows,) from the members' opinions."""
+    trees = list(bundle.members.trees)
+    return bundle.fusion.mean(said.raw, bundle.chosen, trees, tasks)
+
+
+def choose(bundle: Bundle, names: Sequence[str]) -> Bundle:
+    """The same bundle with the mean over `names` alone. Raises Misconfigured for other names."""
+    kept = bundle.members.only(names)
+    chosen = tuple(name for name in bundle.members.names if name in names)
+    return msgspec.structs.replace(bundle, members=kept, chosen=chosen)
 
 
 def save(
     folder: Path,
     name: str,
-    network: Network,
-    statistics: Statistics,
-    calibration: Calibration,
+    members: Members | Network,
+    fusion: Fusion | Calibration,
     metrics: Mapping[str, Any],
     windows: Windows,
     tasks: Ints,
 ) -> str:
-    """Write a bundle and return its version. `windows`: a dozen to become golden."""
+    """Write a bundle and return its version. `windows`: a dozen to become golden.
+
+    A network with a calibration makes a bundle of one member. Raises ValueError for members that do
+    not go together.
+    """
+    if isinstance(members, Network):
+        members = Members({LEAD: members})
+    if isinstance(fusion, Calibration):
+        fusion = alone(LEAD, fusion)
+    if wrong := complaint(members):
+        raise ValueError(wrong)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / _MANIFEST).unlink(missing_ok=True)  # until the new one is written, nothing loads
-    network = network.eval().cpu()
-    raw = run(network, windows, torch.device("cpu")).logits[np.arange(len(windows)), tasks]
+    manifests.unseal(folder)
+    files = [*FILES, *member_files.write(folder, members)]
+    for file, content in {
+        "config.json": Config(name=name, members=member_files.entries(members)),
+        "calibration.json": fusion,
+        "metrics.json": metrics,
+    }.items():
+        text = msgspec.json.format(msgspec.json.encode(content), indent=1)
+        (folder / file).write_bytes(text + b"\n")
+    (folder / "schema.toml").write_text(schemas.dump(members.schema), "utf-8")
+    bundle = Bundle(
+        name=name,
+        version="",
+        schema=members.schema,
+        members=members,
+        chosen=members.names,
+        fusion=fusion,
+        metrics=metrics,
+        device=torch.device("cpu"),
+    )
     rows = torch.from_numpy(np.frombuffer(windows.rows.tobytes(), np.uint8).copy())
     save_file(
         {
@@ -121,65 +191,48 @@ def save(
             "index": torch.from_numpy(windows.index.astype(np.int64)),
             "length": torch.from_numpy(windows.length.astype(np.int64)),
             "tasks": torch.from_numpy(np.asarray(tasks, np.int64)),
-            "calibrated": torch.from_numpy(calibration.apply(raw, tasks)),
+            "calibrated": torch.from_numpy(score(bundle, windows, tasks)),
         },
         folder / "golden.safetensors",
     )
-    weights = {key: value.contiguous() for key, value in network.state_dict().items()}
-    save_file(weights, folder / "model.safetensors")
-    config = Config(name=name, network=network.config)
-    for file, content in {
-        "config.json": config,
-        "statistics.json": statistics,
-        "calibration.json": calibration,
-        "metrics.json": metrics,
-    }.items():
-        text = msgspec.json.format(msgspec.json.encode(content), indent=1)
-        (folder / file).write_bytes(text + b"\n")
-    (folder / "schema.toml").write_text(schemas.dump(network.schema), "utf-8")
-    for file in _FILES:
-        (folder / file).chmod(0o644)  # safetensors are written for their owner alone
-    hashes = {file: _hash(folder / file) for file in _FILES}
-    version = _version(name, hashes)
-    manifest = msgspec.json.encode(Manifest(format=FORMAT, version=version, sha256=hashes))
-    (folder / _MANIFEST).write_bytes(msgspec.json.format(manifest, indent=1) + b"\n")
-    return version
+    return manifests.seal(folder, name, files)
 
 
-def load(folder: str | Path, device: str = "auto") -> Bundle:
-    """Read and check a bundle. Raises BadBundle: what is wrong with it, and what to do."""
+def load(folder: str | Path, device: str = "auto", members: Sequence[str] = ()) -> Bundle:
+    """Read and check a bundle; `members`: only these score, all if none is named.
+
+    Raises BadBundle: what is wrong with it, and what to do. Raises Misconfigured for a device or a
+    member that there is not.
+    """
     place, folder = pick_device(device), Path(folder)
-    manifest = _checked_manifest(folder)
+    manifest = manifests.check(folder, FILES)
     try:
         config = msgspec.json.decode((folder / "config.json").read_bytes(), type=Config)
-        statistics = msgspec.json.decode((folder / "statistics.json").read_bytes(), type=Statistics)
-        calibration = msgspec.json.decode(
-            (folder / "calibration.json").read_bytes(), type=Calibration
-        )
+        fusion = msgspec.json.decode((folder / "calibration.json").read_bytes(), type=Fusion)
         metrics = msgspec.json.decode((folder / "metrics.json").read_bytes(), type=dict[str, Any])
         schema = schemas.parse((folder / "schema.toml").read_text("utf-8"), "its schema.toml")
-        tasks = len(schema.task_names)
-        if not len(calibration.lines) == len(calibration.thresholds) == tasks:
-            raise ValueError(f"its calibration is not for the {tasks} tasks of its schema")
-        network = Network(schema, config.network, statistics)
-        network.load_state_dict(load_file(folder / "model.safetensors"))
+        found = member_files.read(folder, config.members, schema, manifest.sha256)
+        bundle = Bundle(
+            name=config.name,
+            version=manifest.version,
+            schema=schema,
+            members=found,
+            chosen=found.names,
+            fusion=fusion,
+            metrics=metrics,
+            device=torch.device("cpu"),
+        )
+        if wrong := complaint(found) or fusion.complaint(found.names, len(schema.task_names)):
+            raise ValueError(wrong)
     except (msgspec.MsgspecError, Misconfigured, ValueError, KeyError, RuntimeError) as error:
-        raise _bad(folder, f"its files do not fit together ({_short(error)})") from error
+        raise bad(folder, f"its files do not fit together ({short(error)})") from error
     except (OSError, safetensors.SafetensorError) as error:
-        raise _bad(folder, f"a file of it cannot be read ({_short(error)})") from error
-    network.eval().requires_grad_(False)
-    bundle = Bundle(
-        name=config.name,
-        version=manifest.version,
-        schema=schema,
-        network=network,
-        statistics=statistics,
-        calibration=calibration,
-        metrics=metrics,
-        device=torch.device("cpu"),
-    )
+        raise bad(folder, f"a file of it cannot be read ({short(error)})") from error
     _check_golden(folder, bundle)
-    network.to(place)
+    if members:
+        bundle = choose(bundle, members)
+    for network in bundle.members.encoders.values():
+        network.to(place)
     return msgspec.structs.replace(bundle, device=place)
 
 
@@ -190,65 +243,16 @@ def golden(folder: Path, schema: Schema) -> Golden:
     return Golden(Windows(rows, held["index"], held["length"]), held["tasks"], held["calibrated"])
 
 
-def _checked_manifest(folder: Path) -> Manifest:
-    if not folder.is_dir():
-        raise BadBundle(
-            f"There is no model bundle at {folder}: no such folder. "
-            "Give the folder that `train` wrote, or leave the setting out to use the shipped model."
-        )
-    if not (folder / _MANIFEST).is_file():
-        raise _bad(
-            folder, "it has no manifest.json, so it is no bundle or was not written to the end"
-        )
-    try:
-        manifest = msgspec.json.decode((folder / _MANIFEST).read_bytes(), type=Manifest)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise _bad(folder, f"its manifest.json is damaged ({_short(error)})") from error
-    if manifest.format != FORMAT:
-        raise BadBundle(
-            f"The model bundle at {folder} has format {manifest.format}; this program reads format "
-            f"{FORMAT}. Train it again with this version, or run the version that made it."
-        )
-    for file in _FILES:
-        if file not in manifest.sha256 or not (folder / file).is_file():
-            raise _bad(folder, f"{file} is missing")
-        if _hash(folder / file) != manifest.sha256[file]:
-            raise _bad(folder, f"{file} is not the file that was written with it")
-    if manifest.version != _version(manifest.version.rpartition("-")[0], manifest.sha256):
-        raise _bad(folder, "its version does not belong to its files")
-    return manifest
-
-
 def _check_golden(folder: Path, bundle: Bundle) -> None:
     try:
         known = golden(folder, bundle.schema)
         found = score(bundle, known.windows, known.tasks)
     except (KeyError, ValueError, IndexError, RuntimeError) as error:
-        raise _bad(folder, f"its golden windows cannot be scored ({_short(error)})") from error
+        raise bad(folder, f"its golden windows cannot be scored ({short(error)})") from error
     off = float(np.max(np.abs(found - known.calibrated), initial=0))
     if not off <= _CLOSE:
-        raise _bad(
+        raise bad(
             folder,
             f"its golden windows score up to {off:.3f} differently from when it was made; the "
-            "installed PyTorch or transformers may compute something else",
+            "installed PyTorch, transformers or LightGBM may compute something else",
         )
-
-
-def _bad(folder: Path, what: str) -> BadBundle:
-    return BadBundle(
-        f"The model bundle at {folder} cannot be used: {what}. Copy the whole folder again from "
-        "where it was made, or train it anew."
-    )
-
-
-def _short(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-
-
-def _hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _version(name: str, hashes: Mapping[str, str]) -> str:
-    content = "".join(f"{file} {hashes[file]}\n" for file in sorted(hashes))
-    return f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"

@@ -19,14 +19,15 @@ import numpy as np
 import torch
 from msgspec import Struct
 
-from models.bundle import Bundle
-from models.inference import TOKENS, Raw, run
+from models.bundle import Bundle, fused
+from models.committee import Opinions, hear
+from models.inference import TOKENS, run
 from models.packing import sound
 from models.reasons import Explainer
-from stream_app.core.decision import Thresholds
+from stream_app.core.decision import Thresholds, decide
 from stream_app.core.errors import DeviceFailed
 from stream_app.core.event import Tasks
-from stream_app.core.score import NO_SCORES, Reason, Scores
+from stream_app.core.score import NO_SCORES, Floats, Reason, Scores
 from stream_app.core.window import Ints, Windows, concat
 
 _log = logging.getLogger(__name__)
@@ -41,10 +42,15 @@ class _Request(Struct):
 
 
 class BundleScorer:
-    """`threads`: of torch on a CPU, 0 as it decides. `tokens`: events a pass, 0 as measured."""
+    """`threads`: on a CPU, 0 as torch decides. `tokens`: events a pass, 0 as measured.
+    `likelihood`: tell that of every window, not of the anomalous ones alone, whose alerts need it.
+    """
 
-    def __init__(self, bundle: Bundle, threads: int = 1, tokens: int = 0) -> None:
+    def __init__(
+        self, bundle: Bundle, threads: int = 1, tokens: int = 0, likelihood: bool = False
+    ) -> None:
         self.bundle = bundle
+        self._likelihood = likelihood
         self._threads = threads
         self._tokens = tokens or TOKENS[bundle.device.type]
         self._tasks = bundle.schema.tasks
@@ -168,19 +174,69 @@ class BundleScorer:
         windows = concat([r.windows for r in requests])
         tasks = np.concatenate([r.tasks for r in requests])
         fine = np.flatnonzero(sound(windows, len(self.bundle.schema.types), self._longest))
-        raw = Raw(
-            np.full((len(windows), len(self._tasks.names)), np.nan, np.float32),
-            np.full(len(windows), np.nan, np.float32),
-        )
         if len(fine) < len(windows):
             _log.warning("%d windows are out of bounds and get no score", len(windows) - len(fine))
-        some = self._run(windows if len(fine) == len(windows) else windows.take(fine))
-        raw.logits[fine], raw.surprise[fine] = some.logits, some.surprise
-        own = raw.logits[np.arange(len(windows)), tasks]
-        calibrated = self.bundle.calibration.apply(own, tasks)
+            found = Scores(*(np.full(len(windows), np.nan, np.float32) for _ in range(3)))
+            some = self._scores(windows.take(fine), tasks[fine])
+            found.calibrated[fine], found.surprise[fine] = some.calibrated, some.surprise
+            found.log_likelihood[fine] = some.log_likelihood
+        else:
+            found = self._scores(windows, tasks)
         ends = np.cumsum([len(r.windows) for r in requests])[:-1]
-        parts = zip(np.split(calibrated, ends), np.split(raw.surprise, ends), strict=True)
+        columns = (found.calibrated, found.surprise, found.log_likelihood)
+        parts = zip(*(np.split(column, ends) for column in columns), strict=True)
         return [Scores(*part) for part in parts]
+
+    def _scores(self, windows: Windows, tasks: Ints) -> Scores:
+        said = self._hear(windows, tasks)
+        calibrated = self.bundle.calibration.apply(fused(self.bundle, said, tasks), tasks)
+        anomalous = decide(calibrated, self._thresholds.of(windows, tasks))
+        which = np.flatnonzero(anomalous & np.isnan(said.log_likelihood))
+        if len(which):
+            said.log_likelihood[which] = self._told(windows.take(which))
+        return Scores(calibrated, said.surprise, said.log_likelihood)
+
+    def _hear(self, windows: Windows, tasks: Ints) -> Opinions:
+        """Halves the batch until the window that fails is alone."""
+        bundle = self.bundle
+        try:
+            return hear(
+                bundle.members,
+                bundle.chosen,
+                windows,
+                tasks,
+                bundle.device,
+                self._tokens,
+                self._likelihood,
+                self._threads,
+            )
+        except DeviceFailed:
+            raise
+        except Exception as error:
+            self._check_device(error)
+            if len(windows) <= 1:
+                _log.warning("a window cannot be scored: %s", error)
+                raw = np.full((len(windows), len(bundle.chosen)), np.nan, np.float32)
+                return Opinions(raw, *(np.full(len(windows), np.nan, np.float32) for _ in range(2)))
+        parts = [
+            self._hear(windows.take(which), tasks[which])
+            for which in np.array_split(np.arange(len(windows)), 2)
+        ]
+        return Opinions(
+            np.concatenate([part.raw for part in parts]),
+            np.concatenate([part.surprise for part in parts]),
+            np.concatenate([part.log_likelihood for part in parts]),
+        )
+
+    def _told(self, windows: Windows) -> Floats:
+        """The log-likelihood of windows whose score is known; NaN should that fail."""
+        network, device = self.bundle.network, self.bundle.device
+        try:
+            return run(network, windows, device, self._tokens, likelihood=True).log_likelihood
+        except Exception as error:
+            self._check_device(error)
+            _log.warning("the likelihood of %d windows cannot be told: %s", len(windows), error)
+            return np.full(len(windows), np.nan, np.float32)
 
     def _explain(self, windows: Windows, tasks: Ints) -> list[tuple[Reason, ...]]:
         found: list[tuple[Reason, ...]] = [()] * len(windows)
@@ -204,29 +260,6 @@ class BundleScorer:
             explain(fine)
         return found
 
-    def _run(self, windows: Windows) -> Raw:
-        """Halves the batch until the window that fails is alone."""
-        try:
-            return run(self.bundle.network, windows, self.bundle.device, self._tokens)
-        except DeviceFailed:
-            raise
-        except Exception as error:
-            self._check_device(error)
-            if len(windows) <= 1:
-                _log.warning("a window cannot be scored: %s", error)
-                shape = (len(windows), len(self._tasks.names))
-                return Raw(
-                    np.full(shape, np.nan, np.float32),
-                    np.full(len(windows), np.nan, np.float32),
-                )
-        half = len(windows) // 2
-        parts = [
-            self._run(windows.take(which)) for which in np.split(np.arange(len(windows)), [half])
-        ]
-        return Raw(
-            np.concatenate([p.logits for p in parts]), np.concatenate([p.surprise for p in parts])
-        )
-
     def _check_device(self, error: Exception) -> None:
         """After a failure: raises DeviceFailed unless the device still answers."""
         if self.bundle.device.type == "cpu":
@@ -242,4 +275,4 @@ class BundleScorer:
 
     @property
     def _longest(self) -> int:
-        return self.bundle.network.config.window
+        return min(e.config.window for e in self.bundle.members.encoders.values())

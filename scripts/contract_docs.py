@@ -185,7 +185,7 @@ def _file(name: str) -> Json:
 def header_names() -> dict[Output, Json]:
     """Schemas of the headers that we add, as one message of each kind has them."""
     record = StoredRecord(topic="t", partition=0, offset=0, timestamp=0, key=None, value=b"")
-    score = Scores(np.zeros(1, np.float32), np.zeros(1, np.float32))
+    score = Scores(*(np.zeros(1, np.float32) for _ in range(3)))
     (stamp,) = Stamp(("click",), "1").headers(np.zeros(1, np.int64), score)
     reasons = (Reason("price", 0, "1", "2", 1.0),)
     return {

@@ -30,6 +30,8 @@ class Judged(Struct, frozen=True, omit_defaults=True):
     task: str
     score: float  # calibrated, 0 to 1
     anomalous: bool
+    surprise: float  # nats, of the event
+    log_likelihood: float  # nats, of its window: the sum of log P(event | those before it)
     alert: bool = False
     reasons: tuple[Reason, ...] = ()
 
@@ -102,6 +104,8 @@ class OfflineScorer:
                     self._tasks[seen.tasks[window]],
                     round(float(decided.scores.calibrated[window]), 6),
                     bool(decided.anomalous[window]),
+                    round(float(decided.scores.surprise[window]), 4),
+                    round(float(decided.scores.log_likelihood[window]), 4),
                     verdict is not None and verdict.alert,
                     decided.reasons.get(window, ()),
                 )

@@ -53,6 +53,7 @@ def _split(value: object) -> object:
     return value
 
 
+AnyNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), Field(min_length=1)]
 
 
@@ -267,6 +268,9 @@ class ScorerSettings(Section):
     bundle: Path = Field(
         default=HERE / "models" / "pretrained" / "shop-tiny",
         description="folder of the model bundle",
+    )
+    members: AnyNames = Field(
+        default=(), description="members of the bundle whose mean is the score; none named: all"
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="where to score; auto is cuda if there is one"

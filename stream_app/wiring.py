@@ -67,16 +67,20 @@ def prepared_worker(settings: Settings) -> PreparedWorker:
     return PreparedWorker(worker_app(settings, scorer, encoder, found), summary)
 
 
-def load_scorer(settings: Settings) -> tuple[BundleScorer, SchemaEncoder]:
-    """The bundle on its device. Raises BadBundle, Misconfigured."""
-    bundle = load_bundle(settings.scorer.bundle, settings.scorer.device)
-    scorer = BundleScorer(bundle, threads=settings.scorer.threads)
+def load_scorer(settings: Settings, likelihood: bool = False) -> tuple[BundleScorer, SchemaEncoder]:
+    """The bundle on its device; `likelihood` of every window, not of the anomalous ones alone.
+
+    Raises BadBundle, Misconfigured.
+    """
+    chosen = settings.scorer
+    bundle = load_bundle(chosen.bundle, chosen.device, chosen.members)
+    scorer = BundleScorer(bundle, threads=chosen.threads, likelihood=likelihood)
     return scorer, SchemaEncoder(bundle.schema)
 
 
 def offline_scorer(settings: Settings) -> OfflineScorer:
     """The same pipeline over edges in memory."""
-    scorer, encoder = load_scorer(settings)
+    scorer, encoder = load_scorer(settings, likelihood=True)
     limits = _policies(settings)
     pipeline = Pipeline(
         encoder,

@@ -54,7 +54,6 @@ def write(
         out,
         name,
         encoder.network,
-        encoder.statistics,
         calibration,
         metrics,
         _compact(data.windows.take(golden)),

@@ -38,6 +38,11 @@ def settings_of(context: typer.Context) -> Settings:
     return load(invocation(context).config)
 
 
+def names_of(text: str | None) -> tuple[str, ...] | None:
+    """`a, b` as an option has it -> a, b."""
+    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def done(work: Coroutine[object, object, T]) -> T:
     """Run a coroutine of aiokafka's to its end, without the client's own words on stderr."""
     import asyncio

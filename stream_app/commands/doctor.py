@@ -142,8 +142,9 @@ def _redis(settings: RedisSettings) -> Iterator[Finding]:
 def _bundle(scorer: ScorerSettings) -> Iterator[Finding]:
     from models.bundle import load
 
-    bundle = load(scorer.bundle, "cpu")
-    yield Finding("bundle", "ok", f"{bundle.name} {bundle.version}")
+    bundle = load(scorer.bundle, "cpu", scorer.members)
+    members = ", ".join(bundle.chosen)
+    yield Finding("bundle", "ok", f"{bundle.name} {bundle.version}, members: {members}")
 
 
 def _device(scorer: ScorerSettings) -> Iterator[Finding]:

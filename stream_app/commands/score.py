@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from stream_app.commands import settings_of
+from stream_app.commands import names_of, settings_of
 from stream_app.core.errors import Misconfigured
 
 if TYPE_CHECKING:
@@ -30,13 +30,17 @@ def score(
     model: Annotated[
         Path | None, typer.Option(help="Folder of the model bundle; else as in the settings.")
     ] = None,
+    members: Annotated[
+        str | None,
+        typer.Option(help="Members of the bundle that score, with commas between; else all."),
+    ] = None,
     history: Annotated[
         list[Path] | None,
         typer.Option(help="Earlier events that fill the windows unscored; may be repeated."),
     ] = None,
 ) -> None:
     """Score a file offline with the stream's own functions."""
-    settings = settings_of(context).but("scorer", bundle=model)
+    settings = settings_of(context).but("scorer", bundle=model, members=names_of(members))
     for path in (source, *(history or [])):
         _check(path, out)
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from stream_app.commands import invocation, settings_of
+from stream_app.commands import invocation, names_of, settings_of
 
 
 def worker(
@@ -17,12 +17,17 @@ def worker(
     model: Annotated[
         Path | None, typer.Option(help="Folder of the model bundle; else as in the settings.")
     ] = None,
+    members: Annotated[
+        str | None,
+        typer.Option(help="Members of the bundle that score, with commas between; else all."),
+    ] = None,
     port: Annotated[
         int | None, typer.Option(help="Web port for /health and /metrics.", min=0, max=65535)
     ] = None,
 ) -> None:
     """Score what arrives. Ctrl-C or SIGTERM: finish what is begun, commit, end."""
-    settings = settings_of(context).but("scorer", bundle=model).but("web", port=port)
+    settings = settings_of(context).but("scorer", bundle=model, members=names_of(members))
+    settings = settings.but("web", port=port)
     debug = invocation(context).debug
 
     from stream_app.edges.log import logging_config  # seconds: a wrong setting is told before

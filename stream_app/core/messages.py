@@ -5,6 +5,7 @@ Pure, and the last step before the outbox: after it a group is bytes and counts.
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 
 import msgspec
@@ -44,11 +45,12 @@ class AlertData(Struct, frozen=True, kw_only=True):
     event_time: int  # epoch ms
     score: float  # calibrated, 0 to 1
     threshold: float
-    surprise: float  # nats
+    surprise: float  # nats, of the event
     model: str  # version of the bundle
     reasons: tuple[Reason, ...]  # the strongest first
     window: WindowSummary
     suppressed: int  # anomalous events of this user and task since the last alert
+    log_likelihood: float | None = None  # nats, of the window: sum of log P(event | those before)
 
 
 class RiskData(Struct, frozen=True, kw_only=True):
@@ -151,6 +153,7 @@ class Composer:
             score=round(float(decided.scores.calibrated[window]), 6),
             threshold=round(float(decided.limits[window]), 6),
             surprise=round(float(decided.scores.surprise[window]), 4),
+            log_likelihood=_known(float(decided.scores.log_likelihood[window])),
             model=self._version,
             reasons=decided.reasons[window],
             window=summary,
@@ -179,6 +182,10 @@ def _fates(decided: Decided) -> list[int]:
     poison = np.isnan(decided.scores.calibrated)
     fates: list[int] = np.where(poison, _POISON, decided.anomalous.astype(np.int64)).tolist()
     return fates
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 4)
 
 
 def _summary(decided: Decided, window: int) -> WindowSummary:

@@ -14,6 +14,7 @@ class Scores(Struct, frozen=True):
 
     calibrated: Floats  # (windows,) probability of an anomaly under the event's own task, 0 to 1
     surprise: Floats  # (windows,) nats: how unexpected the event was, -log P of its fields
+    log_likelihood: Floats  # (windows,) nats: sum of log P(event | those before it); NaN: not asked
 
 
 class Reason(Struct, frozen=True):
@@ -27,4 +28,4 @@ class Reason(Struct, frozen=True):
 
 
 NO_LIMITS = np.zeros(0, np.float32)
-NO_SCORES = Scores(np.zeros(0, np.float32), np.zeros(0, np.float32))
+NO_SCORES = Scores(*(np.zeros(0, np.float32) for _ in range(3)))

@@ -76,7 +76,8 @@ class FixedScorer:
         self._rule = rule
 
     async def score(self, windows: Windows, tasks: Ints) -> Scores:
-        return Scores(self._rule(windows, tasks), np.zeros(len(windows), np.float32))
+        nothing = np.zeros(len(windows), np.float32)
+        return Scores(self._rule(windows, tasks), nothing, nothing)
 
     async def explain(self, windows: Windows, tasks: Ints) -> list[tuple[Reason, ...]]:
         return [(Reason("rule", 0, "broken", "kept", 1.0),)] * len(windows)

@@ -188,6 +188,7 @@ async def test_an_alert_tells_who_what_when_and_why() -> None:
             "score": 0.9,
             "threshold": THRESHOLDS.by_task[1],
             "surprise": 0.0,
+            "log_likelihood": 0.0,
             "model": "fixed",
             "reasons": [
                 {

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from models import bundle as bundles
+from models import manifest as manifests
 from models.bundle import Bundle
 from models.training import TrainReport
 from stream_app.core.errors import BadBundle, Misconfigured
+
+WEIGHTS = "bert/model.safetensors"
 
 
 @pytest.fixture
@@ -41,28 +44,28 @@ def edit(file: str, change: Callable[[Any], None]) -> Callable[[Path], None]:
 
 
 def flip(folder: Path) -> None:
-    weights = bytearray((folder / "model.safetensors").read_bytes())
+    weights = bytearray((folder / WEIGHTS).read_bytes())
     weights[-100] ^= 1
-    (folder / "model.safetensors").write_bytes(weights)
+    (folder / WEIGHTS).write_bytes(weights)
 
 
 def cut(folder: Path) -> None:
-    path = folder / "model.safetensors"
+    path = folder / WEIGHTS
     path.write_bytes(path.read_bytes()[:-1000])
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no folder": (shutil.rmtree, "no such folder"),
     "no manifest": (lambda f: (f / "manifest.json").unlink(), "no manifest.json"),
-    "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
-    "a bit flipped": (flip, "model.safetensors is not the file"),
-    "weights cut short": (cut, "model.safetensors is not the file"),
+    "no weights": (lambda f: (f / WEIGHTS).unlink(), "bert/model.safetensors is missing"),
+    "a bit flipped": (flip, "bert/model.safetensors is not the file"),
+    "weights cut short": (cut, "bert/model.safetensors is not the file"),
     "a schema edited": (
         lambda f: (f / "schema.toml").write_text("name = 'mine'"),
         "schema.toml is not the file",
     ),
     "a threshold edited": (
-        edit("calibration.json", lambda c: c.update(thresholds=[0.1] * 3)),
+        edit("calibration.json", lambda c: c["finals"]["bert"].update(thresholds=[0.1] * 3)),
         "calibration.json is not the file",
     ),
     "another format": (edit("manifest.json", lambda m: m.update(format=9)), "has format 9"),
@@ -89,19 +92,23 @@ def test_a_damaged_bundle_is_refused_in_one_plain_paragraph(copy: Path, damage: 
 
 def seal(folder: Path) -> None:
     """Make the manifest fit again, as somebody who knows how would."""
-    hashes = {file: bundles._hash(folder / file) for file in bundles._FILES}
-    version = bundles._version("shop-tiny", hashes)
-    manifest = {"format": 1, "version": version, "sha256": hashes}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    files = json.loads((folder / "manifest.json").read_text())["sha256"]
+    manifests.seal(folder, "shop-tiny", files)
+
+
+def lines(calibration: dict[str, Any]) -> list[dict[str, float]]:
+    found: list[dict[str, float]] = calibration["finals"]["bert"]["lines"]
+    return found
 
 
 @pytest.mark.parametrize(
     ("file", "change", "complaint"),
     [
-        ("calibration.json", lambda c: c["lines"][0].update(offset=9), "golden windows score"),
-        ("calibration.json", lambda c: c["lines"].pop(), "not for the 3 tasks"),
-        ("config.json", lambda c: c["network"]["size"].update(layers=3), "do not fit together"),
-        ("statistics.json", lambda s: s["edges"].pop(), "cannot be used"),
+        ("calibration.json", lambda c: lines(c)[0].update(offset=9), "golden windows score"),
+        ("calibration.json", lambda c: lines(c).pop(), "not for the 3 tasks"),
+        ("calibration.json", lambda c: c["finals"].clear(), "not for its members"),
+        ("bert/config.json", lambda c: c["size"].update(layers=3), "do not fit together"),
+        ("bert/statistics.json", lambda s: s["edges"].pop(), "cannot be used"),
     ],
 )
 def test_files_of_different_bundles_are_refused(

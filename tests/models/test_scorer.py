@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 
-from models import inference, scorer
+from models import committee, scorer
 from models.bundle import Bundle, score
+from models.committee import Opinions
 from models.dataset import Dataset
-from models.inference import Raw
-from models.network import Network
+from models.members import Members
 from models.scorer import BundleScorer
 from stream_app.core.errors import DeviceFailed
 from stream_app.core.score import Scores
@@ -66,12 +67,12 @@ async def test_a_window_that_makes_a_pass_fail_is_found_by_halving(
     clean = await scoring.score(windows, tasks)
     culprit = int(windows.index[11, -1])
 
-    def fails(network: Network, windows: Windows, *rest: object) -> Raw:
+    def fails(members: Members, names: tuple[str, ...], windows: Windows, *rest: Any) -> Opinions:
         if (windows.index[:, -1] == culprit).any():
             raise RuntimeError("out of memory")
-        return inference.run(network, windows, *rest)  # type: ignore[arg-type]
+        return committee.hear(members, names, windows, *rest)
 
-    monkeypatch.setattr(scorer, "run", fails)
+    monkeypatch.setattr(scorer, "hear", fails)
     found = await scoring.score(windows, tasks)
     assert np.isnan(found.calibrated).nonzero()[0].tolist() == [11]
     rest = np.arange(33) != 11
@@ -81,10 +82,10 @@ async def test_a_window_that_makes_a_pass_fail_is_found_by_halving(
 async def test_a_lost_device_ends_the_scorer_for_all_who_ask(
     scoring: BundleScorer, dataset: Dataset, some: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lost(*_: object) -> Raw:
+    def lost(*_: object) -> Opinions:
         raise DeviceFailed("gone")
 
-    monkeypatch.setattr(scorer, "run", lost)
+    monkeypatch.setattr(scorer, "hear", lost)
     windows, tasks = dataset.windows.take(some[:3]), dataset.task[some[:3]]
     for ask in (scoring.score, scoring.score, scoring.explain):
         with pytest.raises(DeviceFailed, match="gone"):

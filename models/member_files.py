@@ -1,0 +1,110 @@
+"""The members of a bundle in its folder: a sub-folder each, of weights as numbers and of JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+from safetensors.torch import load_file, save_file
+
+from models.calibration import Line
+from models.features import fact_names
+from models.members import Members
+from models.network import Network, NetworkConfig, Statistics
+from models.schema import Schema
+from models.second_look import SecondLook, second_names
+from models.trees import Trees
+
+Kind = Literal["encoder", "trees", "second look"]
+
+_FILES: dict[Kind, tuple[str, ...]] = {
+    "encoder": ("config.json", "statistics.json", "model.safetensors"),
+    "trees": ("trees.txt",),
+    "second look": ("config.json", "trees.txt"),
+}
+
+
+class Entry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A member, as the bundle's config has it."""
+
+    name: str
+    kind: Kind
+
+
+class _Look(Struct, frozen=True, forbid_unknown_fields=True):
+    lines: tuple[Line, ...]
+
+
+def entries(members: Members) -> tuple[Entry, ...]:
+    looks = {name for name, some in members.trees.items() if isinstance(some, SecondLook)}
+    kinds: dict[str, Kind] = dict.fromkeys(members.encoders, "encoder")
+    kinds |= {name: "second look" if name in looks else "trees" for name in members.trees}
+    return tuple(Entry(name=name, kind=kind) for name, kind in kinds.items())
+
+
+def write(folder: Path, members: Members) -> list[str]:
+    """Write all of them; returns the files, by their names within `folder`."""
+    for name, network in members.encoders.items():
+        place = _made(folder, name)
+        network.eval().cpu()
+        weights = {key: value.contiguous() for key, value in network.state_dict().items()}
+        save_file(weights, place / "model.safetensors")
+        _write_json(place / "config.json", network.config)
+        _write_json(place / "statistics.json", network.statistics)
+    for name, some in members.trees.items():
+        place = _made(folder, name)
+        trees = some
+        if isinstance(some, SecondLook):
+            _write_json(place / "config.json", _Look(some.lines))
+            trees = some.trees
+        assert isinstance(trees, Trees)
+        (place / "trees.txt").write_text(trees.text, "utf-8")
+    return [f"{e.name}/{file}" for e in entries(members) for file in _FILES[e.kind]]
+
+
+def read(
+    folder: Path, listed: tuple[Entry, ...], schema: Schema, known: Mapping[str, str]
+) -> Members:
+    """On the CPU, ready to evaluate. `known`: files whose content was checked; only they are read.
+
+    Raises ValueError, KeyError, RuntimeError, OSError, MsgspecError or SafetensorError.
+    """
+    encoders: dict[str, Network] = {}
+    trees: dict[str, Trees | SecondLook] = {}
+    for entry in listed:
+        place = folder / entry.name
+        for file in _FILES[entry.kind]:
+            if f"{entry.name}/{file}" not in known:
+                raise ValueError(f"{entry.name}/{file} is missing")
+        if entry.kind == "encoder":
+            encoders[entry.name] = _network(place, schema)
+        elif entry.kind == "trees":
+            trees[entry.name] = Trees((place / "trees.txt").read_text("utf-8"), fact_names(schema))
+        else:
+            look = msgspec.json.decode((place / "config.json").read_bytes(), type=_Look)
+            if len(look.lines) != len(schema.task_names):
+                raise ValueError(f"{entry.name} is not for the tasks of its schema")
+            text = (place / "trees.txt").read_text("utf-8")
+            trees[entry.name] = SecondLook(Trees(text, second_names(schema)), look.lines)
+    return Members(encoders, trees)
+
+
+def _network(place: Path, schema: Schema) -> Network:
+    config = msgspec.json.decode((place / "config.json").read_bytes(), type=NetworkConfig)
+    statistics = msgspec.json.decode((place / "statistics.json").read_bytes(), type=Statistics)
+    network = Network(schema, config, statistics)
+    network.load_state_dict(load_file(place / "model.safetensors"))
+    return network.eval().requires_grad_(False)
+
+
+def _made(folder: Path, name: str) -> Path:
+    place = folder / name
+    place.mkdir(exist_ok=True)
+    return place
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
