@@ -10,6 +10,9 @@ resample.py   the bootstrap over users and campaigns
 panel.py      all of these for one detector and draw
 details.py    decisions, calibration, delays, look-alikes, budgets kept, curves
 judge.py      for all detectors, paired
+run.py        an evaluation from files: inputs.py reads, contestants.py fit and score,
+              leak.py and drift.py look at the data
+folder.py     report.json, report.md, report.html: tables.py, plots.py (charts.py, svg.py), page.py
 """
 
 from models.evaluate.details import Scored

@@ -34,6 +34,7 @@ class Scored(Struct, frozen=True, kw_only=True):
     scores: Array  # (events,) or (seeds, events); higher is more unusual
     decided: NDArray[np.bool_] | None = None  # of the same shape: taken for an anomaly
     probability: bool = False  # whether scores are calibrated probabilities
+    probabilities: Array | None = None  # these, if scores are something else; of the same shape
     # Share of clean events that may be alerted -> the score to exceed, one a seed. Set on earlier
     # events, never on these.
     limits: Mapping[float, Sequence[float]] = {}
@@ -44,7 +45,9 @@ def checked(name: str, given: Array | Scored, truth: Truth) -> Scored:
     held = given if isinstance(given, Scored) else Scored(scores=given)
     scores = np.atleast_2d(np.asarray(held.scores, np.float64))
     decided = None if held.decided is None else np.atleast_2d(held.decided)
-    for values in (scores, decided):
+    told = scores if held.probability else held.probabilities
+    probable = None if told is None else np.atleast_2d(np.asarray(told, np.float64))
+    for values in (scores, decided, probable):
         if values is not None and (values.ndim != 2 or values.shape[1] != len(truth)):
             raise Misconfigured(
                 f"{name} scored {values.shape[-1]:,} events, but {len(truth):,} are to be judged"
@@ -55,14 +58,20 @@ def checked(name: str, given: Array | Scored, truth: Truth) -> Scored:
             f"{name} gave {wrong:,} of {scores.size:,} scores that are no finite numbers: every "
             "event needs a score. Were its inputs sound?"
         )
-    if held.probability and (scores.min() < 0 or scores.max() > 1):
+    if probable is not None and not bool(((probable >= 0) & (probable <= 1)).all()):
         raise Misconfigured(f"{name} gives probabilities, but some lie outside 0 to 1")
     for share, limits in held.limits.items():
         if len(limits) != len(scores):
             raise Misconfigured(
                 f"{name} has {len(limits)} limits for {label_of(share)}, but {len(scores)} seeds"
             )
-    return Scored(scores=scores, decided=decided, probability=held.probability, limits=held.limits)
+    return Scored(
+        scores=scores,
+        decided=decided,
+        probability=held.probability,
+        probabilities=probable,
+        limits=held.limits,
+    )
 
 
 def details_of(
@@ -76,8 +85,8 @@ def details_of(
     }
     if given.decided is not None:
         found["decisions"] = _decisions(given.decided, truth)
-    if given.probability:
-        found["calibration"] = _calibration(given.scores, truth)
+    if given.probabilities is not None:
+        found["calibration"] = _calibration(given.probabilities, truth)
     if given.limits:
         found["budgets"] = _kept(given, truth)
     return found
@@ -159,7 +168,7 @@ def _look_alikes(scores: Array, truth: Truth, sides: Sequence[Sides]) -> dict[st
         of_all: list[float] = []
         for own, side in ((own, side) for own in scores for side in sides):
             events = side.events[side.negative]
-            alerted = own[events] > _limit(own[events], share)
+            alerted = own[events] > limit_of(own[events], share)
             kind_of = alike[events]
             for kind in kinds:
                 if (kind_of == kind).any():
@@ -173,8 +182,8 @@ def _look_alikes(scores: Array, truth: Truth, sides: Sequence[Sides]) -> dict[st
     return found if kinds else {}
 
 
-def _limit(clean: Array, share: float) -> float:
-    """The score that at most that share of clean events exceed."""
+def limit_of(clean: Array, share: float) -> float:
+    """The lowest score that at most that share of clean events exceed."""
     allowed = int(share * len(clean) + 1e-9)
     return float(-np.partition(-clean, allowed)[allowed]) if allowed < len(clean) else -np.inf
 

@@ -31,6 +31,7 @@ from models.evaluate.summary import (
     sampled,
 )
 from models.evaluate.truth import Truth, check
+from models.simulate.world import DIFFICULTIES
 from stream_app.core.errors import Misconfigured
 
 Array = NDArray[np.floating[Any]]
@@ -195,7 +196,8 @@ def _group_counts(truth: Truth, units: Units) -> dict[str, dict[str, Count]]:
             continue
         normal = set(values[~truth.anomalous].tolist()) - {""}
         found[name] = {}
-        for value in sorted(set(values[truth.anomalous].tolist()) - {""}):
+        there = set(values[truth.anomalous].tolist()) - {""}
+        for value in sorted(there, key=_rank):
             own = values == value
             anomalous = own & truth.anomalous
             against = own if value in normal else anomalous | ~truth.anomalous
@@ -206,3 +208,8 @@ def _group_counts(truth: Truth, units: Units) -> dict[str, dict[str, Count]]:
                 prevalence=float(anomalous.sum() / against.sum()),
             )
     return found
+
+
+def _rank(value: str) -> tuple[int, str]:
+    """Difficulties as they rise, all else by name."""
+    return (DIFFICULTIES.index(value) if value in DIFFICULTIES else -1, value)

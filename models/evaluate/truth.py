@@ -67,19 +67,24 @@ def truth_of(
     task_names: Sequence[str],
     *,
     seen: Collection[str] | None = None,
+    unseen: Collection[str] = (),
     draw: int = 0,
 ) -> Truth:
     """What a data set's labels say of `events`. An event without a label counts as normal.
 
-    `seen`: families of attacks that training had; not given, nothing is told apart by it.
+    `seen`: families of attacks that training had, or `unseen`: those that it had not. With neither,
+    nothing is told apart by it.
     """
     groups: dict[str, Texts] = {"task": np.array(task_names, np.str_)[data.task[events]]}
     labels = [data.labels[at] for at in events.tolist()]
     for name in _ATTRIBUTES:
         groups[name] = _texts([getattr(label, name, None) or "" for label in labels])
-    if seen is not None:
+    if seen is not None or unseen:
         family = groups["family"]
-        told = np.where(np.isin(family, sorted(seen)), SEEN, UNSEEN)
+        known = np.isin(family, sorted(unseen), invert=True)
+        if seen is not None:
+            known &= np.isin(family, sorted(seen))
+        told = np.where(known, SEEN, UNSEEN)
         groups["seen"] = np.where(family != "", told, "")
     return Truth(
         anomalous=data.anomalous[events],

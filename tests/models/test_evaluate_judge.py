@@ -163,3 +163,5 @@ def test_what_cannot_be_measured_is_refused() -> None:
         judge({"a": Scored(scores=np.arange(4.0), probability=True)}, known)
     with pytest.raises(Misconfigured, match="no detector 'b'"):
         judge({"a": np.zeros(4)}, known, reference="b")
+    with pytest.raises(Misconfigured, match="1 limits for 1%, but 2 seeds"):
+        judge({"a": Scored(scores=np.zeros((2, 4)), limits={0.01: [1.0]})}, known)
