@@ -67,7 +67,8 @@ def fit_encoder(
     if start is not None:
         start.give(network)
     network.to(together.device)
-    anomalies = int(data.anomalous[fit_on].sum())
+    counts = weights[fit_on]
+    anomalies = float(counts[data.anomalous[fit_on]].sum())
     chosen = choose_on
     if len(chosen) > CHOOSE_AT_MOST:
         rng = np.random.default_rng(recipe.seed)
@@ -85,7 +86,7 @@ def fit_encoder(
         phases.append(Phase("epoch", batches(fit_on, weights), recipe.epochs, True))
     else:
         watch.say("no anomalies to learn from: the scores will tell nothing")
-    balance = positive_weight(anomalies, len(fit_on))
+    balance = positive_weight(anomalies, float(counts.sum()))
     checkpoint = Checkpoint(work) if work is not None else None
     loop = Loop(network, data, chosen, balance, recipe, together, watch, checkpoint)
     epochs = loop.run(phases)

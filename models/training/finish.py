@@ -1,4 +1,4 @@
-"""From a fitted network to a bundle: calibration on held-out users, what it is worth there."""
+"""From fitted members to a bundle: calibration on held-out users, what it is worth there."""
 
 from __future__ import annotations
 
@@ -10,55 +10,62 @@ import numpy as np
 import torch
 
 from models import bundle as bundles
-from models.calibration import Calibration, fit
+from models import fusion
+from models.committee import hear
 from models.dataset import Dataset
-from models.inference import run
-from models.measures import detection
-from models.network import Network
-from models.training.encoder import Encoder
+from models.fusion import Fusion
+from models.measures import average_precision, detection
+from models.members import Members
 from stream_app.core.window import Ints, Windows
 
 _GOLDEN: Final = 12
 
 
 def calibrated(
-    network: Network, data: Dataset, events: Ints, prior: float | None, device: torch.device
-) -> tuple[Calibration, dict[str, Any]]:
+    members: Members,
+    data: Dataset,
+    events: Ints,
+    prior: float | None,
+    device: torch.device,
+    threads: int = 1,
+) -> tuple[Fusion, dict[str, Any]]:
     """Fitted to the scores of `events`, and the measures of detection on them."""
-    windows, task = data.windows.take(events), data.task[events]
-    raw = run(network, windows, device).logits[np.arange(len(events)), task]
-    anomalous = data.anomalous[events]
-    names = network.schema.task_names
-    calibration = fit(raw, anomalous, task, len(names), prior)
-    scores = calibration.apply(raw, task)
-    decided = scores >= np.array(calibration.thresholds)[task]
-    groups: dict[str, Sequence[str]] = {"task": [names[t] for t in task]}
+    task, anomalous = data.task[events], data.anomalous[events]
+    names, schema = members.names, members.schema
+    windows = data.windows.take(events)
+    said = hear(members, names, windows, task, device, threads=max(threads, 1))
+    tasks = schema.task_names
+    grown = list(members.trees)
+    raw = dict(zip(names, said.raw.T, strict=True))
+    found = fusion.fit(raw, grown, anomalous, task, len(tasks), prior)
+    final = found.final(names)
+    scores = final.apply(found.mean(said.raw, names, grown, task), task)
+    decided = scores >= np.array(final.thresholds)[task]
+    groups: dict[str, Sequence[str]] = {"task": [tasks[t] for t in task]}
     for group in ("family", "difficulty"):
         values = data.of(group)
         groups[group] = [values[at] for at in events]
-    return calibration, {"held_out_users": detection(scores, decided, anomalous, groups)}
+    metrics: dict[str, Any] = {"held_out_users": detection(scores, decided, anomalous, groups)}
+    if len(names) > 1:
+        metrics["members"] = {
+            name: {"average_precision": average_precision(raw[name], anomalous)} for name in names
+        }
+    return found, metrics
 
 
 def write(
     out: Path,
     name: str,
-    encoder: Encoder,
-    calibration: Calibration,
+    members: Members,
+    found: Fusion,
     metrics: dict[str, Any],
     data: Dataset,
     held_out: Ints,
 ) -> str:
     """The bundle's version. Its golden windows are some of `held_out`."""
     golden = _golden_events(data, held_out)
-    return bundles.save(
-        out,
-        name,
-        encoder.network,
-        calibration,
-        metrics,
-        _compact(data.windows.take(golden)),
-        data.task[golden],
-    )
+    windows = _compact(data.windows.take(golden))
+    return bundles.save(out, name, members, found, metrics, windows, data.task[golden])
 
 
 def _golden_events(data: Dataset, events: Ints) -> Ints:

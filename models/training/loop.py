@@ -196,9 +196,9 @@ class Loop:
         return xxhash.xxh3_64_intdigest(repr((self.recipe.seed, *of)).encode()) >> 33
 
 
-def positive_weight(anomalies: int, events: int) -> float:
+def positive_weight(anomalies: float, events: float) -> float:
     """So that anomalies make up a quarter of the loss, within reason."""
-    balance = (events - anomalies) / max(anomalies, 1)
+    balance = (events - anomalies) / max(anomalies, 1e-9)
     return float(np.clip(_POSITIVE_SHARE / (1 - _POSITIVE_SHARE) * balance, 0.2, 100))
 
 

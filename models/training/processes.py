@@ -42,6 +42,10 @@ class Processes:
         self.count: int = self._accelerator.num_processes
 
     @property
+    def on_cpu(self) -> bool:
+        return self.device.type == "cpu"
+
+    @property
     def first(self) -> bool:
         return self.rank == 0
 

@@ -1,112 +1,120 @@
-"""Events and labels -> a bundle: pre-training, supervision, calibration, on separate users."""
+"""`train`: files in, a bundle out."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from models import bundle as bundles
 from models import schema as schemas
-from models.dataset import read, split
-from models.network import PRESETS, Attention, NetworkConfig
-from models.training.encoder import fit_encoder
+from models.schema import Schema
 from models.training.finish import calibrated, write
+from models.training.material import Material, Sources, gather_material
+from models.training.members import Plan, fit_members
+from models.training.options import Options
 from models.training.processes import Processes
-from models.training.recipe import Progress, Recipe, epochs_for
+from models.training.recipe import Progress
+from models.training.session import Session
+from models.training.warm_start import Start, load_start
+from models.training.watch import Watch
 from stream_app.core.errors import Misconfigured
 from stream_app.core.window import WindowPolicy
-
-SHARES: Final = (0.7, 0.15, 0.15)
 
 
 class TrainReport(Struct, frozen=True, kw_only=True):
     version: str
     folder: Path
     seconds: float
-    epochs: int  # with labels
+    epochs: int  # of the leading encoder, with labels
     metrics: dict[str, Any]
 
 
 def train(
-    data: Sequence[Path],
-    labels: Sequence[Path],
+    sources: Sources,
     out: Path,
-    *,
-    name: str = "",
-    schema: str | Path = "shop",
-    preset: str = "tiny",
-    attention: Attention = "causal",
-    epochs: int | None = None,
-    pretrain_epochs: int = 2,
-    time_limit_s: float | None = None,
-    seed: int = 0,
-    prior: float | None = None,
-    device: str = "auto",
-    threads: int = 1,
+    options: Options | None = None,
     progress: Progress = lambda _: None,
+    *,
+    bar: bool = False,
 ) -> TrainReport:
     """Read event files in order of arrival, train, and write the bundle `out`.
 
-    `prior`: the share of anomalies to expect in use, if the files hold more or fewer of them.
-    Deterministic on a CPU, unless the time limit cuts it short. Raises Misconfigured.
+    Goes on where it was broken off, if `out` tells of that and the same is asked. Deterministic on
+    a CPU, unless the time limit cuts it short. Raises Misconfigured.
     """
-    if preset not in PRESETS:
-        raise Misconfigured(f"there is no preset {preset!r}: choose {', '.join(PRESETS)}")
-    if attention not in ("causal", "bidirectional"):
-        raise Misconfigured(f"there is no attention {attention!r}: choose causal or bidirectional")
-    if prior is not None and not 0 < prior < 1:
-        raise Misconfigured(f"prior is a share between 0 and 1, not {prior:g}")
     began = time.monotonic()
-    if threads:
-        torch.set_num_threads(threads)
-    processes = Processes(bundles.pick_device(device))
-    limit = math.inf if time_limit_s is None else time_limit_s
-    policy, read_by = WindowPolicy(), schemas.load(schema)
-    dataset = read(data, labels, read_by, policy)
-    progress(
-        f"read {len(dataset)} events of {len(dataset.users)} users, "
-        f"{int(dataset.anomalous.sum())} of them anomalies; {dataset.put_aside} put aside"
-    )
-    if labels and not any(label is not None for label in dataset.labels):
-        raise Misconfigured("no label has the event_id of an event: do the files belong together?")
-    fit_on, choose_on, calibrate_on = split(dataset, SHARES, seed)
-    if not (len(fit_on) and len(choose_on) and len(calibrate_on)):
-        raise Misconfigured("there are too few users to keep some aside: train on more events")
-    try:
-        out.mkdir(parents=True, exist_ok=True)  # or all the training would be for nothing
-    except OSError as error:
-        raise Misconfigured(f"{out} cannot be written: {error.strerror}") from error
+    options = options or Options()
+    options.check()
+    sources.check()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    processes = Processes(bundles.pick_device(options.device))
+    policy, schema = WindowPolicy(), schemas.load(options.schema)
+    start = None
+    if options.init is not None:
+        start = load_start(options.init, schema, options.attention, policy.size)
+    _plan(options, schema, start, policy.size, 0).check()
 
-    recipe = Recipe(
-        epochs=epochs_for(len(fit_on), 8) if epochs is None else epochs,
-        pretrain_epochs=pretrain_epochs,
-        time_limit_s=limit,
-        seed=seed,
-    )
-    config = NetworkConfig(size=PRESETS[preset], attention=attention, window=policy.size)
-    encoder = fit_encoder(
-        read_by, dataset, fit_on, choose_on, config, recipe, processes=processes, progress=progress
-    )
-    calibration, metrics = calibrated(
-        encoder.network, dataset, calibrate_on, prior, processes.device
-    )
-    version = write(
-        out,
-        name or f"{read_by.name}-{preset}",
-        encoder,
-        calibration,
-        metrics,
-        dataset,
-        calibrate_on,
-    )
+    session = Session(out)
+    watch = Watch()
+    if processes.first:
+        _begin(session, sources, options, start)
+        watch = Watch(progress, options.log_dir, bar)
+    try:
+        if sources.replicas is None:
+            sources = structs.replace(sources, replicas=4 if processes.on_cpu else 8)
+        material = gather_material(sources, schema, policy, options.seed, watch)
+        _enough(material)
+        plan = _plan(options, schema, start, policy.size, len(material.fit_on))
+        plan = structs.replace(plan, work=session.folder)
+        members, epochs = fit_members(plan, material, processes, watch)
+        watch.say("calibrating")
+        prior = material.prior if options.prior is None else options.prior
+        on, threads = processes.device, options.threads
+        data, held_out = material.data, material.calibrate_on
+        fusion, metrics = calibrated(members, data, held_out, prior, on, threads)
+        name = options.name or f"{schema.name}-{options.preset}"
+        version = ""
+        if processes.first:
+            version = write(out, name, members, fusion, metrics, data, held_out)
+            session.end()
+        processes.wait()
+    finally:
+        watch.close()
     seconds = time.monotonic() - began
-    progress(f"wrote {version} after {seconds:.0f} s")
-    return TrainReport(
-        version=version, folder=out, seconds=seconds, epochs=encoder.epochs, metrics=metrics
+    watch.say(f"wrote {version} after {seconds:.0f} s")
+    return TrainReport(version=version, folder=out, seconds=seconds, epochs=epochs, metrics=metrics)
+
+
+def _plan(options: Options, schema: Schema, start: Start | None, window: int, events: int) -> Plan:
+    config = options.config(window) if start is None else start.config
+    recipe = options.recipe(events, config.size.hidden, warm=start is not None)
+    return Plan(
+        names=options.members or (config.encoder,),
+        schema=schema,
+        config=config,
+        recipe=recipe,
+        start=start,
+        threads=max(options.threads, 1),
     )
+
+
+def _begin(session: Session, sources: Sources, options: Options, start: Start | None) -> None:
+    files = [*sources.data, *sources.labels, *sources.valid, *sources.valid_labels]
+    asked = {
+        **options.that_matter(),
+        "init": start.identity if start is not None else None,
+        "valid_use": sources.valid_use,
+        "simulate": sources.simulate,
+        "replicas": sources.replicas,
+    }
+    session.begin(asked, files, options.fresh)
+
+
+def _enough(material: Material) -> None:
+    if not (len(material.fit_on) and len(material.choose_on) and len(material.calibrate_on)):
+        raise Misconfigured("there are too few users to keep some aside: train on more events")

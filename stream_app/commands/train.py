@@ -15,9 +15,26 @@ class Preset(StrEnum):
     BASE = "base"
 
 
+class Encoder(StrEnum):
+    BERT = "bert"
+    GPT = "gpt"
+    GRU = "gru"
+
+
 class Attention(StrEnum):
     CAUSAL = "causal"
     BIDIRECTIONAL = "bidirectional"
+
+
+class Loss(StrEnum):
+    CE = "ce"
+    MSE = "mse"
+    FOCAL = "focal"
+
+
+class ValidUse(StrEnum):
+    FIT = "fit"
+    SELECT = "select"
 
 
 class Device(StrEnum):
@@ -29,26 +46,72 @@ class Device(StrEnum):
 def train(
     data: Annotated[
         list[Path],
-        typer.Option(help="Events in arrival order, one JSON object a line; repeatable."),
+        typer.Option(help="Events in arrival order, JSON lines or Parquet; repeatable."),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the bundle to write.")],
     labels: Annotated[
         list[Path] | None,
         typer.Option(help='Truth, lines of {"event_id", "label"}; repeatable.'),
     ] = None,
+    valid: Annotated[
+        list[Path] | None,
+        typer.Option(help="Later labelled events, each file read after --data; repeatable."),
+    ] = None,
+    valid_labels: Annotated[
+        list[Path] | None, typer.Option(help="Their truth: one for each --valid, or one for all.")
+    ] = None,
+    valid_use: Annotated[
+        ValidUse,
+        typer.Option(help="fit: 70 % of their users and campaigns help to fit; select: none does."),
+    ] = ValidUse.FIT,
+    simulate: Annotated[
+        float,
+        typer.Option(
+            help="Weight of attacks simulated in --data, all of them against all that is labelled; "
+            "0: simulate none.",
+            min=0.0,
+        ),
+    ] = 1.0,
+    replicas: Annotated[
+        int | None,
+        typer.Option(help="Copies of --data with simulated attacks; else 4, 8 on a GPU.", min=1),
+    ] = None,
     schema: Annotated[str, typer.Option(help="A shipped schema, or a TOML file.")] = "shop",
-    name: Annotated[str, typer.Option(help="Begins the version; else the folder's name.")] = "",
+    name: Annotated[str, typer.Option(help="Begins the version; else schema and preset.")] = "",
     preset: Annotated[Preset, typer.Option(help="Size of the encoder.")] = Preset.TINY,
+    init: Annotated[
+        Path | None,
+        typer.Option(help="Begin from a BERT in Hugging Face format, or a bundle; sets the size."),
+    ] = None,
+    encoder: Annotated[Encoder, typer.Option(help="What reads the events.")] = Encoder.BERT,
     attention: Annotated[
         Attention, typer.Option(help="What an event's token may look at.")
     ] = Attention.CAUSAL,
+    members: Annotated[
+        str,
+        typer.Option(
+            help="Who scores, the encoder first, such as bert,gru,trees,second or bert,bert-2; "
+            "else the encoder alone."
+        ),
+    ] = "",
+    loss: Annotated[Loss, typer.Option(help="Of the tasks.")] = Loss.CE,
     epochs: Annotated[
         int | None,
-        typer.Option(help="Passes with labels at most; else 8, or fewer of many events.", min=0),
+        typer.Option(help="Passes with labels at most; else 8, fewer of many events.", min=0),
     ] = None,
     pretrain_epochs: Annotated[int, typer.Option(help="Passes without.", min=0)] = 2,
+    patience: Annotated[
+        int, typer.Option(help="Passes without a better average precision before it stops.", min=1)
+    ] = 3,
+    lines: Annotated[
+        int, typer.Option(help="Stretches of events a step, over all processes.", min=1)
+    ] = 64,
+    accumulate: Annotated[int, typer.Option(help="Steps whose gradients are added up.", min=1)] = 1,
+    rate: Annotated[
+        float | None, typer.Option(help="Learning rate; else by the encoder's size.", min=0.0)
+    ] = None,
     time_limit: Annotated[
-        float | None, typer.Option(help="Seconds after which training is cut short.", min=1.0)
+        float | None, typer.Option(help="Seconds after which fitting is cut short.", min=1.0)
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same model on a CPU.")] = 0,
     device: Annotated[Device, typer.Option(help="What to train on.")] = Device.AUTO,
@@ -59,25 +122,62 @@ def train(
         float | None,
         typer.Option(help="Share of anomalies to expect in use, if the files hold another."),
     ] = None,
+    log_dir: Annotated[
+        Path | None, typer.Option(help="Folder for TensorBoard's curves; else logs in --out.")
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume/--fresh", help="Go on where the same training was broken off."),
+    ] = True,
 ) -> None:
-    """Pre-train on how people behave, fine-tune on labels, calibrate, write a bundle."""
+    """Pre-train on how people behave, fine-tune on attacks, calibrate, write a bundle.
+
+    Attacks are those that --labels and --valid-labels tell of, and simulated ones in --data.
+    Several processes: torchrun --nproc-per-node 2 -m stream_app train ...
+    """
+    import sys
+
+    from models.training import Options, Sources
     from models.training import train as run
 
-    report = run(
-        data,
-        labels or [],
-        out,
+    sources = Sources(
+        data=data,
+        labels=labels or [],
+        valid=valid or [],
+        valid_labels=valid_labels or [],
+        valid_use=valid_use.value,
+        simulate=simulate,
+        replicas=replicas,
+    )
+    options = Options(
         name=name,
         schema=schema,
         preset=preset.value,
+        encoder=encoder.value,
         attention=attention.value,
+        members=tuple(part.strip() for part in members.split(",") if part.strip()),
+        init=init,
+        loss=loss.value,
         epochs=epochs,
         pretrain_epochs=pretrain_epochs,
-        time_limit_s=time_limit,
+        patience=patience,
+        lines=lines,
+        accumulate=accumulate,
+        rate=rate,
         seed=seed,
+        prior=prior,
+        time_limit_s=time_limit,
         device=device.value,
         threads=threads,
-        prior=prior,
-        progress=lambda line: typer.echo(line, err=True),
+        fresh=not resume,
+        log_dir=log_dir or out / "logs",
     )
-    typer.echo(f"wrote {report.version} to {out}")
+    report = run(
+        sources,
+        out,
+        options,
+        lambda line: typer.echo(line, err=True),
+        bar=sys.stderr.isatty(),
+    )
+    if report.version:
+        typer.echo(f"wrote {report.version} to {out}")

@@ -15,7 +15,7 @@ from models import schema as schemas
 from models.bundle import Bundle
 from models.dataset import Dataset, read
 from models.schema import Schema
-from models.training import TrainReport, train
+from models.training import Options, Sources, TrainReport, train
 from stream_app.core.window import WindowPolicy
 
 START_MS = 1_763_900_000_000
@@ -86,9 +86,8 @@ def dataset(files: Files, shop: Schema) -> Dataset:
 @pytest.fixture(scope="session")
 def trained(files: Files, tmp_path_factory: pytest.TempPathFactory) -> TrainReport:
     out = tmp_path_factory.mktemp("bundle") / "shop"
-    return train(
-        [files.data], [files.labels], out, epochs=2, pretrain_epochs=1, seed=3, device="cpu"
-    )
+    sources = Sources(data=[files.data], labels=[files.labels], simulate=0)
+    return train(sources, out, Options(epochs=2, pretrain_epochs=1, seed=3, device="cpu"))
 
 
 @pytest.fixture(scope="session")

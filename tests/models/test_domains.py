@@ -14,7 +14,7 @@ from models.dataset import read
 from models.measures import average_precision
 from models.simulate.domain import load, simulate
 from models.simulate.shop import save
-from models.training import train
+from models.training import Options, Sources, train
 from stream_app.core.errors import Misconfigured
 from stream_app.core.window import WindowPolicy
 
@@ -53,13 +53,9 @@ def test_a_model_of_the_domain_finds_its_anomalies(name: str, tmp_path: Path) ->
         save(simulate(load(name), seed, events, anomalies=0.06), *files[part])
     data, labels = files["fit"]
     train(
-        [data],
-        [labels],
+        Sources(data=[data], labels=[labels], simulate=0),
         tmp_path / "bundle",
-        schema=name,
-        epochs=3,
-        pretrain_epochs=0,
-        device="cpu",
+        Options(schema=name, epochs=3, pretrain_epochs=0, device="cpu"),
     )
     bundle = bundles.load(tmp_path / "bundle", "cpu")
     assert bundle.schema.name == name

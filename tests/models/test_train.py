@@ -10,11 +10,13 @@ import pytest
 from models import bundle as bundles
 from models.calibration import fit
 from models.dataset import Dataset, read, split
+from models.encoders import Attention
 from models.measures import average_precision
 from models.schema import Schema
-from models.training import TrainReport, train
+from models.training import Options, Sources, TrainReport, train
 from stream_app.core.errors import Misconfigured
 from stream_app.core.window import WindowPolicy
+from tests.models.conftest import Files
 
 
 def test_crude_bots_are_told_apart_on_users_never_seen(trained: TrainReport) -> None:
@@ -26,20 +28,15 @@ def test_crude_bots_are_told_apart_on_users_never_seen(trained: TrainReport) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize("attention", ["causal", "bidirectional"])
 def test_training_gives_the_same_bundle_again(
-    attention: str, dataset: Dataset, files: object, tmp_path: Path
+    attention: Attention, files: Files, tmp_path: Path
 ) -> None:
     said: list[str] = []
     versions = {
         train(
-            [files.data],  # type: ignore[attr-defined]
-            [files.labels],  # type: ignore[attr-defined]
+            Sources(data=[files.data], labels=[files.labels], simulate=0),
             tmp_path / str(run),
-            attention=attention,  # type: ignore[arg-type]
-            epochs=1,
-            pretrain_epochs=1,
-            seed=5,
-            device="cpu",
-            progress=said.append,
+            Options(attention=attention, epochs=1, pretrain_epochs=1, seed=5, device="cpu"),
+            said.append,
         ).version
         for run in range(2)
     }
@@ -47,16 +44,11 @@ def test_training_gives_the_same_bundle_again(
     assert any(line.startswith("epoch 1/1: loss") for line in said)
 
 
-def test_without_labels_a_bundle_is_made_that_raises_no_alarm(
-    files: object, tmp_path: Path
-) -> None:
+def test_without_labels_a_bundle_is_made_that_raises_no_alarm(files: Files, tmp_path: Path) -> None:
     report = train(
-        [files.data],  # type: ignore[attr-defined]
-        [],
+        Sources(data=[files.data], simulate=0),
         tmp_path / "plain",
-        epochs=1,
-        pretrain_epochs=1,
-        device="cpu",
+        Options(epochs=1, pretrain_epochs=1, device="cpu"),
     )
     bundle = bundles.load(report.folder, "cpu")
     golden = bundles.golden(report.folder, bundle.schema)
@@ -86,38 +78,32 @@ def test_lines_that_the_stream_would_put_aside_are_put_aside(shop: Schema, tmp_p
 
 def test_files_without_events_and_unknown_presets_are_refused(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="cannot be read"):
-        train([tmp_path / "none.jsonl"], [], tmp_path / "out")
+        train(Sources(data=[tmp_path / "none.jsonl"]), tmp_path / "out")
     with pytest.raises(Misconfigured, match="tiny, small, base"):
-        train([], [], tmp_path / "out", preset="huge")
+        train(Sources(data=[]), tmp_path / "out", Options(preset="huge"))
 
 
-def test_labels_of_other_events_are_refused(files: object, tmp_path: Path) -> None:
+def test_labels_of_other_events_are_refused(files: Files, tmp_path: Path) -> None:
     others = tmp_path / "labels.jsonl"
     others.write_text('{"event_id": "of another shop", "label": 1}\n')
     with pytest.raises(Misconfigured, match="do the files belong together"):
-        train([files.data], [others], tmp_path / "out")  # type: ignore[attr-defined]
-    assert not (tmp_path / "out").exists()
+        train(Sources(data=[files.data], labels=[others]), tmp_path / "out")
 
 
 def test_a_prior_that_is_no_share_is_refused(tmp_path: Path) -> None:
     for prior in (0.0, 1.0, 7.0):
         with pytest.raises(Misconfigured, match="between 0 and 1"):
-            train([], [], tmp_path / "out", prior=prior)
+            train(Sources(data=[]), tmp_path / "out", Options(prior=prior))
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_training(
-    files: object, tmp_path: Path
+    files: Files, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
     said: list[str] = []
     with pytest.raises(Misconfigured, match="cannot be written"):
-        train(
-            [files.data],  # type: ignore[attr-defined]
-            [],
-            tmp_path / "file" / "out",
-            progress=said.append,
-        )
-    assert [line.split()[0] for line in said] == ["read"]
+        train(Sources(data=[files.data]), tmp_path / "file" / "out", progress=said.append)
+    assert not said
 
 
 def test_calibrated_scores_are_the_share_of_anomalies_among_events_like_it() -> None:
