@@ -34,6 +34,10 @@ COMMANDS = {
     "score": Command("stream_app.commands.score:score", "Score a file offline."),
     "simulate": Command("stream_app.commands.simulate:simulate", "Write a shop's events to files."),
     "train": Command("stream_app.commands.train:train", "Train a model on a shop's events."),
+    "explain": Command("stream_app.commands.explain:explain", "Say why an event scored so."),
+    "evaluate": Command(
+        "stream_app.commands.evaluate:evaluate", "Judge models on events with known truth."
+    ),
     "replay": Command("stream_app.commands.replay:replay", "Send old records again."),
     "doctor": Command("stream_app.commands.doctor:doctor", "Check that everything is in place."),
     "config": Command("stream_app.commands.config:config", "Show the settings in force."),

@@ -107,7 +107,7 @@ def without_events(
     """(windows, counts) raw scores with the first so many earlier events of each order gone."""
     found = np.zeros((len(windows), len(counts)))
     for step, count in enumerate(counts):
-        shorter = _removed(windows, [order[:count] for order in orders])
+        shorter = shortened(windows, [order[:count] for order in orders])
         logits = run(network, shorter, device).logits
         found[:, step] = logits[np.arange(len(windows)), tasks]
     return found
@@ -151,7 +151,7 @@ def estimate(
     return of(values.mean(0)), float(low), float(high)
 
 
-def _removed(windows: Windows, gone: Sequence[Ints]) -> Windows:
+def shortened(windows: Windows, gone: Sequence[Ints]) -> Windows:
     """The windows without some of their events, given by place from the oldest."""
     index, length = windows.index.copy(), windows.length.copy()
     size = index.shape[1]

@@ -79,7 +79,8 @@ def aloud(number: Number, value: float) -> str:
         case "amount":
             return f"{math.copysign(math.expm1(min(abs(value), 700)), value):.2f}"
         case "ratio":
-            return f"{TIMES}{math.exp(min(value, 700)):.3g}"
+            ratio = math.exp(min(value, 700))
+            return f"{TIMES}{ratio:.0f}" if 1000 <= ratio < 1e9 else f"{TIMES}{ratio:.3g}"
         case _:
             return f"{value:.0f}"
 

@@ -38,7 +38,7 @@ def caught(dataset: Dataset, bundle: Bundle) -> tuple[Windows, Ints, np.ndarray]
 def test_the_path_adds_up_to_what_the_raw_score_rose(
     bundle: Bundle, caught: tuple[Windows, Ints, np.ndarray]
 ) -> None:
-    windows, tasks, raw = caught
+    windows, tasks, raw = caught[0].take(np.arange(8)), caught[1][:8], caught[2][:8]
     weights = weigh(bundle.network, windows, tasks, CPU, "path")
     total = np.array([table.sum() for table in weights.tables])
     np.testing.assert_array_less(weights.off, TOLERANCE * np.maximum(np.abs(weights.rise), 1))

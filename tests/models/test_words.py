@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from models.features import Form, Number
 from models.explain.words import aloud, duration
+from models.features import Form, Number
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,7 @@ from models.explain.words import aloud, duration
         ("amount", math.log1p(12.5), "12.50"),
         ("amount", -math.log1p(12.5), "-12.50"),
         ("ratio", math.log(2), "×2"),
+        ("ratio", math.log(1934), "×1934"),
         ("ordinal", 3.0, "3"),
         ("count", math.nan, "none"),
     ],
