@@ -57,7 +57,7 @@ def hear(
     said = _Said(len(windows))
     with torch.inference_mode():
         for one, seen in seen_passes(members.schema, windows, device, budget, shared):
-            lead = read_pass(members.lead, seen, whole=likelihood or bool(looks))
+            lead = read_pass(members.lead, seen, bool(looks), likelihood)
             said.add("surprise", lead.nats)
             if lead.log_likelihood is not None:
                 said.add("log-likelihood", lead.log_likelihood)

@@ -84,7 +84,7 @@ def run(
     shared = network.config.attention == "causal"
     with torch.inference_mode():
         read = [
-            (one, read_pass(network, seen, whole=likelihood))
+            (one, read_pass(network, seen, likelihood=likelihood))
             for one, seen in seen_passes(network.schema, windows, device, budget, shared)
         ]
         for one, said in read:  # one wait for the device, after all passes
@@ -108,16 +108,26 @@ def seen_passes(
         yield one, Seen(window, lengths, line, place, describe(schema, window))
 
 
-def read_pass(network: Network, seen: Seen, whole: bool = False) -> Reading:
-    """`whole`: the network is asked about every event, not only about those to be read."""
-    if not whole:
-        return Reading(*_read(network, seen, seen.line, seen.place), None, None)
-    lines, events = seen.window.type.shape
-    every = torch.arange(lines * events, device=seen.line.device)
-    logits, nats = _read(network, seen, every // events, every % events)
-    logits, nats = logits.view(lines, events, -1), nats.view(lines, events)
+def read_pass(
+    network: Network, seen: Seen, whole: bool = False, likelihood: bool = False
+) -> Reading:
+    """`whole`: ask about every event, not only about those to be read; `likelihood`: how likely
+    every one of them was, too.
+    """
     at = seen.line, seen.place
-    return Reading(logits[at], nats[at], -nats.cumsum(1)[at], logits)
+    with mixed_precision(seen.line.device):
+        inputs = network.inputs(seen.window, seen.described)
+        tokens, own = network.embed(inputs)
+        if not (whole or likelihood):
+            states, known = _states_at(network, inputs, tokens, seen)
+            logits = network.logits(states, own[at])
+            return Reading(logits, _nats(network, seen, known), None, None)
+        states, known = _states(network, inputs, tokens, seen)
+        every = network.logits(states, own)
+        if not likelihood:
+            return Reading(every[at], _nats(network, seen, known[at]), None, every)
+        nats = _nats(network, seen, known, everywhere=True)
+    return Reading(every[at], nats[at], -nats.cumsum(1)[at], every)
 
 
 def logits_of(network: Network, seen: Seen) -> Tensor:
@@ -128,27 +138,39 @@ def logits_of(network: Network, seen: Seen) -> Tensor:
         return network.logits(network.encode_at(tokens, seen.lengths, *at), own[at])
 
 
-def _read(network: Network, seen: Seen, line: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits (read, tasks) and surprise (read,) of the events at (line, place)."""
-    window, lengths, described = seen.window, seen.lengths, seen.described
-    with mixed_precision(line.device):
-        inputs = network.inputs(window, described)
-        tokens, own = network.embed(inputs)
+def _states_at(
+    network: Network, inputs: Tensor, tokens: Tensor, seen: Seen
+) -> tuple[Tensor, Tensor]:
+    """(read, hidden) each: the events' states, and those from which they are guessed."""
+    lengths, line, place = seen.lengths, seen.line, seen.place
+    if network.config.attention == "causal":
         previous = (place - 1).clamp(min=0)
-        if network.config.attention == "causal":
-            read = network.encode_at(
-                tokens, lengths, torch.cat([line, line]), torch.cat([place, previous])
-            )
-            state, known = read.chunk(2)
-            known = known.where((place > 0)[:, None], network.no_past.to(known.dtype))
-        else:
-            state = network.encode_at(tokens, lengths, line, place)
-            bare, _ = network.embed(inputs, counted=False)
-            known = network.encode_at(bare, lengths, line, place)
-        logits = network.logits(state, own[line, place])
-        guesses = network.guesses(known)
-    before = window.hashes[line, previous] * (place > 0)[:, None]
-    classes = network.classes(
-        window.type[line, place], window.hashes[line, place], before, described[line, place]
-    )
-    return logits, field_surprise(guesses, classes).sum(1)
+        both = torch.cat([line, line]), torch.cat([place, previous])
+        state, known = network.encode_at(tokens, lengths, *both).chunk(2)
+        return state, known.where((place > 0)[:, None], network.no_past.to(known.dtype))
+    bare, _ = network.embed(inputs, counted=False)
+    parts = (network.encode_at(some, lengths, line, place) for some in (tokens, bare))
+    return next(parts), next(parts)
+
+
+def _states(network: Network, inputs: Tensor, tokens: Tensor, seen: Seen) -> tuple[Tensor, Tensor]:
+    """The same of every event: (lines, events, hidden) each."""
+    states = network.encode(tokens, seen.lengths)
+    if network.config.attention == "causal":
+        past = network.no_past.to(states.dtype).expand(len(states), 1, -1)
+        return states, torch.cat([past, states[:, :-1]], 1)
+    bare, _ = network.embed(inputs, counted=False)
+    return states, network.encode(bare, seen.lengths)
+
+
+def _nats(network: Network, seen: Seen, known: Tensor, everywhere: bool = False) -> Tensor:
+    """Surprise of the events that are read (read,), or of all (lines, events); `known` likewise."""
+    window, described = seen.window, seen.described
+    before = torch.nn.functional.pad(window.hashes[:, :-1], (0, 0, 1, 0))
+    true = window.type, window.hashes, before, described
+    if not everywhere:
+        of_type, hashes, before, described = (part[seen.line, seen.place] for part in true)
+        true = of_type, hashes, before, described
+    classes = network.classes(*true).flatten(0, -2)
+    guesses = [guess.flatten(0, -2) for guess in network.guesses(known)]
+    return field_surprise(guesses, classes).sum(1).view(known.shape[:-1])
