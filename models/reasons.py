@@ -20,7 +20,8 @@ from stream_app.core.score import Reason
 from stream_app.core.window import Windows
 
 AT_MOST: Final = 3
-LOOKED_AT: Final = 12  # strongest cells, of which the unusual ones come first
+LOOKED_AT: Final = 12  # strongest cells, of which the reasons are taken
+UNUSUAL: Final = 2.0  # times its share that a cell outside of what is expected counts
 
 Array = NDArray[np.floating[Any]]
 
@@ -33,7 +34,7 @@ class Explainer:
         self._words = Words(network, statistics)
 
     def explain(self, windows: Windows, tasks: Sequence[int]) -> list[tuple[Reason, ...]]:
-        """For each window its most telling cells: unusual ones first, then by strength."""
+        """For each window its most telling cells, the strongest first."""
         found: list[tuple[Reason, ...]] = [()] * len(windows)
         for some in attribute(self._network, windows, tasks, self._device):
             shares = by_cell(self._network, some.by_input).cpu().numpy()
@@ -55,8 +56,8 @@ def strongest(
     """The reasons of one window: `shares` (events, cells), `values` (events, numbers), `by_input`
     (events, inputs), oldest event first.
 
-    A number within its usual range may weigh much, in its context; but it convinces nobody. So of
-    the strongest cells those outside theirs come first.
+    A number within its usual range may weigh much, in its context; but it convinces hardly anybody.
+    So a cell outside of its range counts twice.
     """
     speaks_for = np.maximum(np.nan_to_num(shares), 0)
     total = float(speaks_for.sum())
@@ -64,8 +65,7 @@ def strongest(
         return ()
     table = speaks_for[::-1] / total  # newest first: of equals, the newest counts
     order = np.argsort(-table.round(6), axis=None, kind="stable")[:LOOKED_AT]
-    unusual: list[Reason] = []
-    usual: list[Reason] = []
+    found: list[tuple[float, Reason]] = []
     for flat in order:
         back, cell = divmod(int(flat), len(words.cells))
         share = float(table[back, cell])
@@ -74,5 +74,6 @@ def strongest(
         place = len(rows) - 1 - back
         told = words.told(cell, values[place], by_input[place], rows[place])
         reason = Reason(words.cells[cell], back, told.observed, told.expected, round(share, 4))
-        (unusual if told.unusual else usual).append(reason)
-    return (*unusual, *usual)[:AT_MOST]
+        found.append((share * (UNUSUAL if told.unusual else 1.0), reason))
+    found.sort(key=lambda pair: -pair[0])
+    return tuple(reason for _, reason in found[:AT_MOST])

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from models.features import Number
 from models.network import Network, Statistics
 
+_RARE: Final = 0.05  # of events: a type that is not expected
 TIMES: Final = "\N{MULTIPLICATION SIGN}"
 
 Array = NDArray[np.floating[Any]]
@@ -46,7 +47,9 @@ class Words:
         """`values` (numbers,) described of the event, `by_input` (inputs,) of its attribution."""
         name = self.cells[cell]
         if name == "type":
-            return Told(self._type_names[int(row["type"]) - 1], self._usual_types(), False)
+            kind = int(row["type"]) - 1
+            rare = self._statistics.type_shares[kind] < _RARE
+            return Told(self._type_names[kind], self._usual_types(), rare)
         if name in self._seen:
             low, high = self._statistics.expected[self._seen[name]]
             seen = float(values[self._seen[name]])

@@ -19,6 +19,7 @@ from models.explain.deletion import (
     without_cells,
     without_events,
 )
+from models.explain.hits import LAST, PLANTS, cells_hit, events_hit, plant
 from models.inference import run
 from models.reasons import Explainer
 from stream_app.core.window import Ints, Windows
@@ -109,6 +110,35 @@ def test_without_all_its_past_an_event_stands_alone(
     alone = Windows(windows.rows, windows.index, np.ones_like(windows.length))
     expected = run(bundle.network, alone, CPU).logits[np.arange(len(alone)), tasks]
     np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_a_plant_touches_the_cells_that_it_changes_and_no_earlier_event(
+    bundle: Bundle, dataset: Dataset
+) -> None:
+    longer = np.flatnonzero(~dataset.anomalous & (dataset.windows.length > LAST + 3))[:20]
+    windows, cells = dataset.windows.take(longer), list(bundle.network.cells()[0])
+    expected = {
+        "equal gaps": "equal gaps",
+        "gaps / 30": "events in 10 s",
+        "one item": "item",
+        "strange items": "item",
+        "purchases": "type",
+    }
+    for name, kind in PLANTS.items():
+        made = plant(bundle.network, windows, kind, 0, CPU)
+        raw, twin = (run(bundle.network, w, CPU).logits for w in (windows, made.before))
+        np.testing.assert_allclose(raw, twin, atol=1e-4)
+        touched = np.stack([flags[-LAST - 1 :] for flags in made.touched])
+        assert touched[:, :, cells.index(expected[name])].any()
+        assert not any(flags[:-LAST].any() for flags in made.touched), name
+
+
+def test_a_hit_is_a_strongest_cell_or_event_that_is_the_attackers() -> None:
+    truth = np.array([[False, True], [False, False]])
+    assert cells_hit([np.array([1, 0, 2])], [truth], 1) == 1
+    assert cells_hit([np.array([1, 0, 2])], [truth], 2) == 0.5
+    assert cells_hit([np.array([], int)], [truth], 2) == 0
+    assert events_hit([np.array([0.1, 0.9])], [np.array([True, False])]) == 0
 
 
 def test_reasons_are_the_strongest_cells_newest_first_among_equals(
