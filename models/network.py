@@ -128,13 +128,13 @@ class Network(nn.Module):
         place = {name: at for at, name in enumerate(names)}
         return names, torch.tensor([place[name] for name in of_input])
 
-    def number_dropout(self, inputs: Tensor, rate: float, generator: torch.Generator) -> Tensor:
-        """Some numbers of some windows left out, that none is relied on alone."""
-        shape, place = (len(inputs), len(self.numbers)), generator.device
-        kept = torch.rand(shape, generator=generator, device=place) >= rate
-        codes = self._by_code(kept.float()).to(inputs.device)[:, None]
-        raw = codes.new_ones(len(inputs), 1, self.raw_width)
-        return inputs * torch.cat([raw, codes], 2)
+    def number_dropout(self, inputs: Tensor, kept: Tensor) -> Tensor:
+        """Some numbers of some windows left out, that none is relied on alone.
+
+        `kept` (windows, numbers): 1, or 0 where one is left out.
+        """
+        raw = kept.new_ones(len(kept), self.raw_width)
+        return inputs * torch.cat([raw, self._by_code(kept)], 1)[:, None]
 
     def salts(self, count: int, generator: torch.Generator) -> Tensor:
         """(windows, categories) int32, a random change of names for each window."""

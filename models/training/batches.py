@@ -34,7 +34,10 @@ class Step(NamedTuple):
 
 
 class Batches:
-    """The steps over `events` of a data set; `weight` (events of the data set,) scales each one."""
+    """The steps over `events` of a data set; `weight` (events of the data set,) scales each one.
+
+    `round_to`: widths of steps are multiples of it, so that there are few shapes to compile.
+    """
 
     def __init__(
         self,
@@ -45,8 +48,10 @@ class Batches:
         causal: bool,
         lines: int,
         device: torch.device,
+        round_to: int = 1,
     ) -> None:
         self._data, self._causal, self._lines, self._device = data, causal, lines, device
+        self._round_to = round_to
         rows, size = len(data.windows.rows), data.windows.index.shape[1]
         self._counted = events[weight[events] > 0]
         of_row = np.zeros(rows, np.float32)
@@ -73,7 +78,8 @@ class Batches:
 
     def step(self, events: Ints) -> Step:
         own = self._data.windows.length[events]
-        width, size = int(own.max()), len(self._place)
+        size, least = len(self._place), int(own.max())
+        width = min(size, -(-least // self._round_to) * self._round_to)
         lengths = torch.from_numpy(own.astype(np.int64)).to(self._device, non_blocking=True)
         which = torch.from_numpy(events).to(self._device, non_blocking=True)
         place = self._place[:width]

@@ -77,7 +77,13 @@ def fit_encoder(
     def batches(events: Ints, counts: Weights) -> Batches:
         causal = config.attention == "causal"
         return Batches(
-            data, events, counts, causal=causal, lines=recipe.lines, device=together.device
+            data,
+            events,
+            counts,
+            causal=causal,
+            lines=recipe.lines,
+            device=together.device,
+            round_to=16 if recipe.compile else 1,
         )
 
     every = np.ones(len(data), np.float32)

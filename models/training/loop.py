@@ -23,7 +23,7 @@ from models.measures import average_precision
 from models.network import Network
 from models.training.batches import Batches
 from models.training.checkpoint import Checkpoint, Place, part, restore, state_of
-from models.training.objective import Batch, Losses, Objective
+from models.training.objective import Batch, Losses, Objective, draw
 from models.training.processes import Processes
 from models.training.recipe import Recipe
 from models.training.watch import Watch
@@ -59,6 +59,8 @@ class Loop:
         self.processes, self.device = processes, processes.device
         self.objective = Objective(network, recipe.loss, positive_weight).to(self.device)
         self.module = processes.wrap(self.objective)
+        if recipe.compile:
+            self.module = torch.compile(self.module)
         rows = data.windows.rows
         self.rows = columns(network.schema, rows).to(self.device)
         self.ids = np.ascontiguousarray(rows["id"])
@@ -87,7 +89,7 @@ class Loop:
         return place.epoch
 
     def _phase(self, phase: Phase, place: Place, tensors: dict[str, Tensor]) -> Place:
-        optimiser = _optimiser(self.network, self.recipe)
+        optimiser = optimiser_of(self.network, self.recipe)
         if tensors:
             restore(self.network, optimiser, tensors)
         kept = part(tensors, "best")
@@ -131,14 +133,7 @@ class Loop:
             rate = _set_rate(optimiser, recipe.rate, done)
             due = (at + 1) % recipe.accumulate == 0 or at + 1 == len(steps)
             seed = self._seed(name, place.epoch, at, self.processes.rank)
-            if due:
-                losses = self._backward(phase, steps[at], seed)
-                torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-                optimiser.step()
-                optimiser.zero_grad(set_to_none=True)
-            else:
-                with self.processes.apart(self.module):
-                    losses = self._backward(phase, steps[at], seed)
+            losses = self.advance(phase, steps[at], optimiser, seed, due)
             total += losses.total.detach()
             self.steps += 1
             if self.watch.curves and self.steps % 20 == 0:
@@ -154,16 +149,34 @@ class Loop:
         step = at + 1 if len(steps) > place.step else place.step
         return structs.replace(place, step=step, loss=self.processes.mean(total))
 
+    def advance(
+        self,
+        phase: Phase,
+        events: Ints,
+        optimiser: torch.optim.Optimizer,
+        seed: int,
+        due: bool = True,
+    ) -> Losses:
+        """One step over the windows of `events`; weights change if it is `due`."""
+        if not due:
+            with self.processes.apart(self.module):
+                return self._backward(phase, events, seed)
+        losses = self._backward(phase, events, seed)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        return losses
+
     def _backward(self, phase: Phase, events: Ints, seed: int) -> Losses:
         torch.manual_seed(seed)  # dropout
-        generator = torch.Generator(self.device).manual_seed(seed)
         step = phase.batches.step(self.processes.share(events))
         batch = Batch(
             self.rows.gather(step.rows), self.target[step.rows], step.weight, step.lengths
         )
         masked = self.network.config.attention == "bidirectional"
         ids = self.ids[step.rows.cpu().numpy()] if masked else None
-        losses: Losses = self.module(batch, generator, seed, phase.supervised, ids)
+        chance = draw(self.network, step.lengths, seed, ids)
+        losses: Losses = self.module(batch, chance, phase.supervised)
         self.processes.backward(losses.total / self.recipe.accumulate)
         return losses
 
@@ -202,14 +215,15 @@ def positive_weight(anomalies: float, events: float) -> float:
     return float(np.clip(_POSITIVE_SHARE / (1 - _POSITIVE_SHARE) * balance, 0.2, 100))
 
 
-def _optimiser(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
+def optimiser_of(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
     decayed = [p for p in network.parameters() if p.ndim > 1]
     plain = [p for p in network.parameters() if p.ndim <= 1]
     groups = [
         {"params": decayed, "weight_decay": recipe.weight_decay},
         {"params": plain, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=recipe.rate)
+    fused = next(network.parameters()).is_cuda
+    return torch.optim.AdamW(groups, lr=recipe.rate, fused=fused)
 
 
 def _set_rate(optimiser: torch.optim.Optimizer, rate: float, done: float) -> float:

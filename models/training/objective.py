@@ -1,7 +1,8 @@
 """What is minimised: the tasks' loss at labelled events, and how badly normal events are guessed.
 
-One module around the network, so that several processes can share its gradients. Knows tensors
-alone; what is random is given as a generator.
+Every position of a rectangle is computed, and weighed by what it counts: picking some would make a
+GPU wait for their number, and there is little filling. One module around the network, so that
+several processes can share its gradients. Knows tensors alone; what is random is given.
 """
 
 from __future__ import annotations
@@ -34,6 +35,16 @@ class Batch(NamedTuple):
     lengths: Tensor
 
 
+class Chance(NamedTuple):
+    """What is random in a step, beside dropout within the encoder."""
+
+    salt: Tensor  # (lines, categories)
+    kept: Tensor  # (lines, numbers)
+    guessed: Tensor  # (lines, events) 1 where a masked event must be guessed; empty if none is
+    hidden: Tensor  # (lines, events) shown as a mask
+    source: Tensor  # (lines * events,) which event is shown in the place of each
+
+
 class Losses(NamedTuple):
     total: Tensor
     guess: Tensor  # of a field, in nats
@@ -46,45 +57,35 @@ class Objective(nn.Module):
         super().__init__()
         self.network, self._loss, self._positive_weight = network, loss, positive_weight
 
-    def forward(
-        self,
-        batch: Batch,
-        generator: torch.Generator,
-        seed: int,
-        supervised: bool,
-        ids: NDArray[np.uint64] | None = None,
-    ) -> Losses:
-        """`ids` of the events, where a bidirectional encoder must guess masked ones."""
+    def forward(self, batch: Batch, chance: Chance, supervised: bool) -> Losses:
         network, window, weight = self.network, batch.window, batch.weight
         described = network.describe(window)
-        salt = network.salts(len(weight), generator).to(weight.device)
-        normal = (weight > 0) & (batch.target == 0)
         with mixed_precision(weight.device):
-            inputs = network.inputs(window, described, salt)
-            loss = inputs.new_zeros(())
+            inputs = network.inputs(window, described, chance.salt)
             states: Tensor | None = None
-            if supervised or ids is None:
-                shown = network.number_dropout(inputs, _NUMBER_DROPOUT, generator)
+            masked = len(chance.guessed) > 0
+            if supervised or not masked:
+                shown = network.number_dropout(inputs, chance.kept)
                 tokens, own = network.embed(shown)
                 states = network.encode(tokens, batch.lengths)
+            loss = inputs.new_zeros(())
             if supervised and states is not None:
-                read = weight > 0
-                logits = network.logits(states[read], own[read])
-                task = network.task_of_type[window.type[read]]
-                scored = logits.gather(1, task[:, None])[:, 0]
-                loss = self._of_labels(scored, batch.target[read], weight[read])
-            if ids is not None:
-                known, which = self._masked(batch, inputs, seed, ids)
+                task = network.task_of_type[window.type]
+                scored = network.logits(states, own).gather(2, task[:, :, None])[:, :, 0]
+                loss = self._of_labels(scored, batch.target, weight)
+            if masked:
+                known, counts = self._masked(batch, inputs, chance), chance.guessed
             elif states is not None:
                 past = network.no_past.to(states.dtype).expand(len(weight), 1, -1)
-                known, which = torch.cat([past, states[:, :-1]], 1)[normal], normal
+                known = torch.cat([past, states[:, :-1]], 1)
+                counts = ((weight > 0) & (batch.target == 0)).float()
             guesses = network.guesses(known)
         before = F.pad(window.hashes[:, :-1], (0, 0, 1, 0))
-        classes = network.classes(
-            window.type[which], window.hashes[which], before[which], described[which]
-        )
-        nats = [F.cross_entropy(g, classes[:, at]) for at, g in enumerate(guesses)]
-        guess = torch.stack(nats).mean() if len(classes) else known.sum().float() * 0
+        classes = network.classes(window.type, window.hashes, before, described)
+        nats = torch.zeros_like(weight)
+        for at, guess in enumerate(guesses):
+            nats += F.cross_entropy(guess.mT, classes[:, :, at], reduction="none")
+        guess = (nats * counts).sum() / (counts.sum().clamp(min=1) * len(guesses))
         return Losses(loss + (_GUESS_WEIGHT if supervised else 1.0) * guess, guess.detach())
 
     def _of_labels(self, scored: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -98,18 +99,37 @@ class Objective(nn.Module):
         counts = weight * (1 + (self._positive_weight - 1) * target)
         return (each * counts).sum() / counts.sum().clamp(min=1e-9)
 
-    def _masked(
-        self, batch: Batch, inputs: Tensor, seed: int, ids: NDArray[np.uint64]
-    ) -> tuple[Tensor, Tensor]:
-        """States of the events to be guessed, and which they are, for a bidirectional encoder."""
-        network, device = self.network, inputs.device
-        valid = np.arange(inputs.shape[1]) < batch.lengths.cpu().numpy()[:, None]
-        masking = mask_events(ids, valid, seed)
-        source = torch.from_numpy(masking.source.reshape(-1)).to(device)
-        hidden = torch.from_numpy(masking.hidden).to(device)
-        shown = inputs.flatten(0, 1)[source].view_as(inputs)
+    def _masked(self, batch: Batch, inputs: Tensor, chance: Chance) -> Tensor:
+        """States by which a bidirectional encoder guesses masked events."""
+        network = self.network
+        shown = inputs.flatten(0, 1)[chance.source].view_as(inputs)
         tokens, _ = network.embed(shown, counted=False)
         mask_token = network.mask_token.to(tokens.dtype)
-        states = network.encode(torch.where(hidden[:, :, None], mask_token, tokens), batch.lengths)
-        which = torch.from_numpy(masking.guessed).to(device)
-        return states[which], which
+        hidden = chance.hidden[:, :, None]
+        return network.encode(torch.where(hidden, mask_token, tokens), batch.lengths)
+
+
+def draw(
+    network: Network,
+    lengths: Tensor,
+    seed: int,
+    ids: NDArray[np.uint64] | None = None,
+) -> Chance:
+    """A function of the seed. `ids` (lines, events) of the events, if some are to be masked."""
+    device = lengths.device
+    generator = torch.Generator(device).manual_seed(seed)
+    count = (len(lengths), len(network.numbers))
+    kept = torch.rand(count, generator=generator, device=device) >= _NUMBER_DROPOUT
+    salt = network.salts(len(lengths), generator)
+    if ids is None:
+        nothing = lengths.new_zeros(0)
+        return Chance(salt, kept.float(), nothing, nothing, nothing)
+    valid = np.arange(ids.shape[1]) < lengths.cpu().numpy()[:, None]
+    masking = mask_events(ids, valid, seed)
+    return Chance(
+        salt,
+        kept.float(),
+        torch.from_numpy(masking.guessed).to(device).float(),
+        torch.from_numpy(masking.hidden).to(device),
+        torch.from_numpy(masking.source.reshape(-1)).to(device),
+    )

@@ -38,6 +38,7 @@ class Options(Struct, frozen=True, kw_only=True):
     fresh: bool = False  # forget a training that was broken off
     log_dir: Path | None = None  # for curves
     save_every_s: float = 60.0  # between checkpoints
+    compile: bool = False  # by torch.compile: worth its minute on a GPU
 
     def check(self) -> None:
         """Raises Misconfigured. What needs the data to be told is told later."""
@@ -70,6 +71,7 @@ class Options(Struct, frozen=True, kw_only=True):
             time_limit_s=math.inf if self.time_limit_s is None else self.time_limit_s,
             seed=self.seed,
             save_every_s=self.save_every_s,
+            compile=self.compile,
         )
 
     def that_matter(self) -> dict[str, Any]:

@@ -31,6 +31,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
     time_limit_s: float = math.inf
     seed: int = 0
     save_every_s: float = 60.0  # between checkpoints
+    compile: bool = False  # worth its minute on a GPU; widths are then rounded up
 
     def check(self) -> None:
         """Raises Misconfigured."""

@@ -118,6 +118,9 @@ def train(
     threads: Annotated[
         int, typer.Option(help="CPU threads; more than one only helps on idle cores.", min=0)
     ] = 1,
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="By torch.compile: worth its minute on a GPU.")
+    ] = False,
     prior: Annotated[
         float | None,
         typer.Option(help="Share of anomalies to expect in use, if the files hold another."),
@@ -169,6 +172,7 @@ def train(
         time_limit_s=time_limit,
         device=device.value,
         threads=threads,
+        compile=compile_,
         fresh=not resume,
         log_dir=log_dir or out / "logs",
     )
