@@ -33,6 +33,7 @@ COMMANDS = {
     "alerts": Command("stream_app.commands.alerts:alerts", "Follow the alerts."),
     "score": Command("stream_app.commands.score:score", "Score a file offline."),
     "simulate": Command("stream_app.commands.simulate:simulate", "Write a shop's events to files."),
+    "prepare": Command("stream_app.commands.prepare:prepare", "Clean raw logs and split them."),
     "train": Command("stream_app.commands.train:train", "Train a model on a shop's events."),
     "explain": Command("stream_app.commands.explain:explain", "Say why an event scored so."),
     "evaluate": Command(

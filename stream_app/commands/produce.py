@@ -15,7 +15,7 @@ import typer
 
 from stream_app.commands import ensured_input, progress_of, settings_of
 from stream_app.core.errors import Misconfigured
-from stream_app.core.layout import Format, format_of, lies_sorted
+from stream_app.core.layout import Format, Order, format_of, lies_sorted
 from stream_app.edges.ctrl_c import check, deferred
 from stream_app.edges.feeds import Fed, Reject, by_time, read
 from stream_app.edges.sender import Pacer, Sender, Sending
@@ -24,12 +24,6 @@ from stream_app.edges.sender import Pacer, Sender, Sending
 class Timestamps(StrEnum):
     NOW = "now"
     EVENT = "event"
-
-
-class Order(StrEnum):
-    AUTO = "auto"
-    TIME = "time"
-    FILE = "file"
 
 
 def produce(

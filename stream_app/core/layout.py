@@ -32,6 +32,14 @@ class Format(StrEnum):
     WIKIPEDIA = "wikipedia"
 
 
+class Order(StrEnum):
+    """In which order a file's events go on."""
+
+    AUTO = "auto"  # as they lie, unless that is no order of time
+    TIME = "time"
+    FILE = "file"
+
+
 class Layout(Struct, frozen=True, kw_only=True):
     """Which column is which field of the contract."""
 
