@@ -16,7 +16,7 @@ from torch import Tensor
 
 from models.calibration import Line
 from models.features import facts
-from models.inference import Reading, Seen, logits_of, read_pass, seen_passes
+from models.inference import Seen, logits_of, read_pass, seen_passes
 from models.members import Members
 from models.network import Network
 from models.schema import Schema
@@ -50,36 +50,45 @@ def hear(
     for `inference.run`; `threads` are those of the trees.
     """
     trees = {name: members.trees[name] for name in names if name in members.trees}
-    looks = {name: some for name, some in trees.items() if isinstance(some, SecondLook)}
-    encoders = {name: members.encoders[name] for name in names if name in members.encoders}
-    shared = all(e.config.attention == "causal" for e in (members.lead, *encoders.values()))
+    looks = members.looks(names)
+    heard = {look.source for look in looks.values()}
+    lead_name = next(iter(members.encoders))
+    encoders = {k: v for k, v in members.encoders.items() if k in {lead_name, *names, *heard}}
+    shared = all(encoder.config.attention == "causal" for encoder in encoders.values())
     task_of = torch.from_numpy(np.asarray(tasks, np.int64)).to(device)
     said = _Said(len(windows))
     with torch.inference_mode():
         for one, seen in seen_passes(members.schema, windows, device, budget, shared):
-            lead = read_pass(members.lead, seen, bool(looks), likelihood)
+            said.order.append(one.windows)
+            task = task_of[torch.from_numpy(one.windows).to(device), None]
+            at = seen.line, seen.place
+            lead = read_pass(members.lead, seen, lead_name in heard, likelihood)
             said.add("surprise", lead.nats)
             if lead.log_likelihood is not None:
                 said.add("log-likelihood", lead.log_likelihood)
-            task = task_of[torch.from_numpy(one.windows).to(device), None]
             for name, network in encoders.items():
-                logits = lead.logits if network is members.lead else logits_of(network, seen)
+                if name == lead_name:
+                    logits, whole = lead.logits, lead.whole
+                else:
+                    logits = logits_of(network, seen, name in heard)
+                    whole = logits if name in heard else None
+                    logits = logits if whole is None else logits[at]
                 said.add(name, logits.gather(1, task)[:, 0])
+                for key, look in looks.items():
+                    if look.source == name and whole is not None:
+                        said.add(f"before, {key}", _before(network, look.lines, seen, whole))
             if trees:
-                said.add("facts", _facts(members.schema, seen))
-            for name, look in looks.items():
-                said.add(f"before, {name}", _before(members.lead, look.lines, seen, lead))
-            said.order.append(one.windows)
+                said.add("facts", facts(members.schema, seen.window, seen.described, *at))
         surprise, total = said.told("surprise"), said.told("log-likelihood")
         raw = np.empty((len(windows), len(names)), np.float32)
-        for at, name in enumerate(names):
-            if name in encoders:
-                raw[:, at] = said.told(name)
+        for column, name in enumerate(names):
+            if name not in trees:
+                raw[:, column] = said.told(name)
                 continue
             known, some = said.told("facts"), trees[name]
             if isinstance(some, SecondLook):
                 known, some = np.hstack([known, said.told(f"before, {name}")]), some.trees
-            raw[:, at] = some.raw(known, threads)
+            raw[:, column] = some.raw(known, threads)
     return Opinions(raw, surprise, total)
 
 
@@ -88,24 +97,28 @@ def known_facts(schema: Schema, windows: Windows, device: torch.device) -> Table
     said = _Said(len(windows))
     with torch.inference_mode():
         for one, seen in seen_passes(schema, windows, device, 0, shared=True):
-            said.add("facts", _facts(schema, seen))
+            said.add("facts", facts(schema, seen.window, seen.described, seen.line, seen.place))
             said.order.append(one.windows)
         return said.told("facts")
 
 
 def known_before(
-    lead: Network, lines: tuple[Line, ...], windows: Windows, device: torch.device
+    source: Network, lines: tuple[Line, ...], windows: Windows, device: torch.device
 ) -> Table:
-    """(windows, EARLIER): what `lead`, a causal encoder, said of the events before each window's
+    """(windows, EARLIER): what `source`, a causal encoder, said of the events before each window's
     own; with the facts it is what a `SecondLook` sees.
     """
     said = _Said(len(windows))
     with torch.inference_mode():
-        for one, seen in seen_passes(lead.schema, windows, device, 0, shared=True):
-            reading = read_pass(lead, seen, whole=True)
-            said.add("before", _before(lead, lines, seen, reading))
+        for one, seen in seen_passes(source.schema, windows, device, 0, shared=True):
+            said.add("before", _before(source, lines, seen, logits_of(source, seen, whole=True)))
             said.order.append(one.windows)
         return said.told("before")
+
+
+def _before(source: Network, lines: tuple[Line, ...], seen: Seen, whole: Tensor) -> Tensor:
+    own_task = source.task_of_type[seen.window.type]
+    return earlier(scaled(whole, own_task, lines))[seen.line, seen.place]
 
 
 class _Said:
@@ -127,13 +140,3 @@ class _Said:
         found = np.empty_like(parts)
         found[np.concatenate(self.order)] = parts
         return found
-
-
-def _facts(schema: Schema, seen: Seen) -> Tensor:
-    return facts(schema, seen.window, seen.described, seen.line, seen.place)
-
-
-def _before(lead: Network, lines: tuple[Line, ...], seen: Seen, reading: Reading) -> Tensor:
-    assert reading.whole is not None  # asked for by the callers
-    own_task = lead.task_of_type[seen.window.type]
-    return earlier(scaled(reading.whole, own_task, lines))[seen.line, seen.place]

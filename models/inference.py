@@ -130,11 +130,13 @@ def read_pass(
     return Reading(every[at], nats[at], -nats.cumsum(1)[at], every)
 
 
-def logits_of(network: Network, seen: Seen) -> Tensor:
-    """(read, tasks), and nothing else."""
+def logits_of(network: Network, seen: Seen, whole: bool = False) -> Tensor:
+    """(read, tasks), or of every event (lines, events, tasks); and nothing else."""
     at = seen.line, seen.place
     with mixed_precision(seen.line.device):
         tokens, own = network.embed(network.inputs(seen.window, seen.described))
+        if whole:
+            return network.logits(network.encode(tokens, seen.lengths), own)
         return network.logits(network.encode_at(tokens, seen.lengths, *at), own[at])
 
 

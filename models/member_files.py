@@ -36,10 +36,11 @@ class Entry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class _Look(Struct, frozen=True, forbid_unknown_fields=True):
     lines: tuple[Line, ...]
+    source: str
 
 
 def entries(members: Members) -> tuple[Entry, ...]:
-    looks = {name for name, some in members.trees.items() if isinstance(some, SecondLook)}
+    looks = members.looks(members.names)
     kinds: dict[str, Kind] = dict.fromkeys(members.encoders, "encoder")
     kinds |= {name: "second look" if name in looks else "trees" for name in members.trees}
     return tuple(Entry(name=name, kind=kind) for name, kind in kinds.items())
@@ -58,7 +59,7 @@ def write(folder: Path, members: Members) -> list[str]:
         place = _made(folder, name)
         trees = some
         if isinstance(some, SecondLook):
-            _write_json(place / "config.json", _Look(some.lines))
+            _write_json(place / "config.json", _Look(some.lines, some.source))
             trees = some.trees
         assert isinstance(trees, Trees)
         (place / "trees.txt").write_text(trees.text, "utf-8")
@@ -74,6 +75,8 @@ def read(
     """
     encoders: dict[str, Network] = {}
     trees: dict[str, Trees | SecondLook] = {}
+    if len({entry.name for entry in listed}) < len(listed):
+        raise ValueError("a member is listed twice")
     for entry in listed:
         place = folder / entry.name
         for file in _FILES[entry.kind]:
@@ -88,7 +91,9 @@ def read(
             if len(look.lines) != len(schema.task_names):
                 raise ValueError(f"{entry.name} is not for the tasks of its schema")
             text = (place / "trees.txt").read_text("utf-8")
-            trees[entry.name] = SecondLook(Trees(text, second_names(schema)), look.lines)
+            trees[entry.name] = SecondLook(
+                Trees(text, second_names(schema)), look.lines, look.source
+            )
     return Members(encoders, trees)
 
 

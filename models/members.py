@@ -20,8 +20,8 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 
 class Members(Struct, frozen=True):
-    """By name, in order. The first encoder leads: it always runs, since surprise, reasons and what
-    a second look sees are its own.
+    """By name, in order. The first encoder leads: it always runs, for surprise and reasons are its
+    own. So does one that a second look hears.
     """
 
     encoders: Mapping[str, Network]
@@ -39,16 +39,18 @@ class Members(Struct, frozen=True):
     def schema(self) -> Schema:
         return self.lead.schema
 
-    @property
-    def looks_back(self) -> bool:
-        """Whether one of them asks what was said of earlier events."""
-        return any(isinstance(trees, SecondLook) for trees in self.trees.values())
+    def looks(self, names: Sequence[str]) -> dict[str, SecondLook]:
+        """Those of `names` that are a second look."""
+        return {k: v for k, v in self.trees.items() if k in names and isinstance(v, SecondLook)}
 
     def only(self, names: Sequence[str]) -> Members:
-        """Those of `names`, and the lead. Raises Misconfigured for a name that none has."""
+        """Those of `names`, and the encoders that they need. Raises Misconfigured for a name that
+        none has.
+        """
         self.check(names)
-        lead = next(iter(self.encoders))
-        kept = {k: v for k, v in self.encoders.items() if k == lead or k in names}
+        needed = {next(iter(self.encoders)), *names}
+        needed |= {look.source for look in self.looks(names).values()}
+        kept = {k: v for k, v in self.encoders.items() if k in needed}
         return Members(kept, {k: v for k, v in self.trees.items() if k in names})
 
     def check(self, names: Sequence[str]) -> None:
@@ -70,6 +72,8 @@ def complaint(members: Members) -> str | None:
         return f"it needs 1 to {AT_MOST} members with different names"
     if not all(map(_NAME.fullmatch, names)):
         return f"a member's name is no lower-case word: {', '.join(names)}"
-    if members.looks_back and members.lead.config.attention != "causal":
-        return "a second look needs a causal encoder to lead"
+    for name, look in members.looks(names).items():
+        source = members.encoders.get(look.source)
+        if source is None or source.config.attention != "causal":
+            return f"{name} needs the word of a causal encoder among the members"
     return None

@@ -29,10 +29,13 @@ EARLIER: Final = ("last score", "mean score", "highest score", "fading mean of s
 
 
 class SecondLook(Struct, frozen=True):
-    """`lines` put the leading encoder's raw scores on the scale of the fit, by task index."""
+    """`source` names the encoder that it hears; `lines` put what that one says on the scale of the
+    fit, by task index.
+    """
 
     trees: Trees
     lines: tuple[Line, ...]
+    source: str
 
 
 def second_names(schema: Schema) -> tuple[str, ...]:

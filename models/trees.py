@@ -1,7 +1,8 @@
 """Boosted trees on what is known of a window's newest event: a member beside the encoders.
 
-LightGBM. A model is its text file: numbers and names, read by LightGBM's own parser, nothing is
-unpickled. Knows facts as a table alone; `features.facts` makes them, in training as in the stream.
+LightGBM. A model is its text (`tree_text`): numbers and names, checked and then read by LightGBM's
+own parser; nothing is unpickled. Knows facts as a table alone; `features.facts` makes them, in
+training as in the stream.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models import tree_text
 from stream_app.core.score import Floats
 
 Table = NDArray[np.float32]  # (events, facts); NaN where there is none
@@ -44,13 +46,11 @@ class Trees:
         """`names` of the facts it will get. Raises ValueError if the text is of others, or none."""
         import lightgbm
 
+        self.text = tree_text.checked(text, _written(names))
         try:
             self._booster = lightgbm.Booster(model_str=text)
         except lightgbm.basic.LightGBMError as error:
             raise ValueError(f"no trees: {error}") from error
-        if self._booster.feature_name() != _written(names):
-            raise ValueError("its trees were fitted to other facts")
-        self.text = text
 
     @property
     def count(self) -> int:
@@ -74,11 +74,12 @@ def fit(
     seed: int = 0,
     threads: int = 1,
     growth: Mapping[str, float] | None = None,
+    weight: Floats | None = None,
 ) -> Trees:
     """Trees fitted to `facts`; how many, by the average precision on `chosen`. Deterministic.
 
-    `growth`: parameters of LightGBM in place of the recipe's. Raises ValueError without anomalies,
-    or without normal events, to fit to.
+    `growth`: parameters of LightGBM in place of the recipe's; `weight`: of each event in the loss.
+    Raises ValueError without anomalies, or without normal events, to fit to.
     """
     import lightgbm
 
@@ -86,7 +87,7 @@ def fit(
         raise ValueError("trees need anomalies and normal events")
     recipe: dict[str, Any] = {**_RECIPE, **(growth or {}), "seed": seed, "num_threads": threads}
     shared = {"feature_name": _written(names), "params": recipe, "free_raw_data": True}
-    data = lightgbm.Dataset(facts, anomalous.astype(np.int8), **shared)
+    data = lightgbm.Dataset(facts, anomalous.astype(np.int8), weight=weight, **shared)
     if chosen_anomalous.any():
         held = lightgbm.Dataset(chosen, chosen_anomalous.astype(np.int8), reference=data)
         stop = lightgbm.early_stopping(_PATIENCE, verbose=False)
@@ -94,7 +95,8 @@ def fit(
     else:
         booster = lightgbm.train(recipe, data, _BLIND)
     best = booster.best_iteration
-    return Trees(booster.model_to_string(num_iteration=best if best > 0 else None), names)
+    text = booster.model_to_string(num_iteration=best if best > 0 else None)
+    return Trees(tree_text.slim(text, _written(names)), names)
 
 
 def _written(names: Sequence[str]) -> list[str]:

@@ -48,7 +48,14 @@ def calibrated(
     metrics: dict[str, Any] = {"held_out_users": detection(scores, decided, anomalous, groups)}
     if len(names) > 1:
         metrics["members"] = {
-            name: {"average_precision": average_precision(raw[name], anomalous)} for name in names
+            name: {
+                "average_precision": average_precision(raw[name], anomalous),
+                "of all without it": average_precision(
+                    found.mean(np.delete(said.raw, at, 1), others, grown, task), anomalous
+                ),
+            }
+            for at, name in enumerate(names)
+            for others in ([*names[:at], *names[at + 1 :]],)
         }
     return found, metrics
 

@@ -4,8 +4,9 @@
     trees          boosted trees on facts of the newest event
     second         trees that also see what an encoder said of the earlier events
 
-`bert-2` is another one of the kind, with other random numbers. In the fit of a second look two
-encoders of the leading kind judge each the other's half of the users.
+`bert-2` is another one of the kind, with other random numbers. A second look hears the encoder that
+is best on the part that chooses; in its fit two of that kind judge each the other's half of the
+users.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from models.dataset import Dataset, lot
 from models.encoders import KINDS, NetworkConfig
 from models.features import fact_names
 from models.inference import run
+from models.measures import average_precision
 from models.members import AT_MOST, Members
 from models.network import Network
 from models.schema import Schema
@@ -128,8 +130,11 @@ class _Encoders:
         self._left = sum(kind(name) in KINDS for name in plan.names) + halves
         self._number = 0
 
-    def fit(self, name: str, fit_on: Ints, pretrain_on: Ints) -> tuple[Network, int]:
-        plan = self._plan
+    def fit(
+        self, name: str, fit_on: Ints, pretrain_on: Ints, like: str | None = None
+    ) -> tuple[Network, int]:
+        """`like`: the member whose shape and beginning it has, if not its own."""
+        plan, like = self._plan, like or name
         limit = (self._until - time.monotonic()) / max(self._left, 1)
         recipe = structs.replace(
             plan.recipe,
@@ -144,11 +149,11 @@ class _Encoders:
             self._material.data,
             fit_on,
             self._material.choose_on,
-            plan.config_of(name),
+            plan.config_of(like),
             recipe,
             weight=self._material.weight,
             pretrain_on=pretrain_on,
-            start=plan.start if name == plan.names[0] else None,
+            start=plan.start if like == plan.names[0] else None,
             processes=self._processes,
             progress=self._watch,
             work=plan.work / name if plan.work is not None else None,
@@ -163,7 +168,7 @@ def _trees(plan: Plan, material: Material, processes: Processes, number: int) ->
         known_facts(schema, data.windows.take(some), processes.device) for some in (events, chosen)
     ]
     names = fact_names(schema)
-    return _grown(plan, tables, data, events, chosen, names, plan.recipe.seed + number)
+    return _grown(plan, tables, material, events, names, plan.recipe.seed + number)
 
 
 def _second(
@@ -175,47 +180,58 @@ def _second(
     number: int,
 ) -> SecondLook:
     data, chosen, device = material.data, material.choose_on, processes.device
-    lead_name, lead = next(iter(encoders.items()))
+    anomalous = data.anomalous[chosen]
     half = _halves(data, plan.recipe.seed)
 
-    def lines_of(network: Network) -> tuple[Line, ...]:
-        windows, task = data.windows.take(chosen), data.task[chosen]
-        raw = run(network, windows, device).logits[np.arange(len(chosen)), task]
+    def scores_of(network: Network) -> Table:
+        raw = run(network, data.windows.take(chosen), device).logits
+        return raw[np.arange(len(chosen)), data.task[chosen]]
+
+    def lines_of(scores: Table) -> tuple[Line, ...]:
         tasks = len(plan.schema.task_names)
-        return calibrations.fit(raw, data.anomalous[chosen], task, tasks).lines
+        return calibrations.fit(scores, anomalous, data.task[chosen], tasks).lines
 
     def table(network: Network, lines: tuple[Line, ...], some: Ints) -> Table:
         windows = data.windows.take(some)
         facts = known_facts(plan.schema, windows, device)
         return np.hstack([facts, known_before(network, lines, windows, device)])
 
+    scores = {name: scores_of(network) for name, network in encoders.items()}
+    source = max(scores, key=lambda name: np.nan_to_num(average_precision(scores[name], anomalous)))
     events, tables = [], []
     sampled = _some(data, material.fit_on, plan.recipe.seed)
     for own in (0, 1):
         learnt = material.fit_on[half[material.fit_on] == own]
         before = material.pretrain_on[half[material.pretrain_on] == own]
-        network, _ = fitted.fit(f"{lead_name}-half-{own + 1}", learnt, before)
+        network, _ = fitted.fit(f"{source}-half-{own + 1}", learnt, before, source)
         events.append(sampled[half[sampled] != own])
-        tables.append(table(network, lines_of(network), events[-1]))
-    lines = lines_of(lead)
-    held = [np.concatenate(tables), table(lead, lines, chosen)]
+        tables.append(table(network, lines_of(scores_of(network)), events[-1]))
+    lines = lines_of(scores[source])
+    held = [np.concatenate(tables), table(encoders[source], lines, chosen)]
     together, names = np.concatenate(events), second_names(plan.schema)
     seed = plan.recipe.seed + number
-    return SecondLook(_grown(plan, held, data, together, chosen, names, seed), lines)
+    return SecondLook(_grown(plan, held, material, together, names, seed), lines, source)
 
 
 def _grown(
     plan: Plan,
     tables: list[Table],
-    data: Dataset,
+    material: Material,
     events: Ints,
-    chosen: Ints,
     names: Sequence[str],
     seed: int,
 ) -> trees.Trees:
     own, held = tables
+    truth = material.data.anomalous
     return trees.fit(
-        own, data.anomalous[events], held, data.anomalous[chosen], names, seed, plan.threads
+        own,
+        truth[events],
+        held,
+        truth[material.choose_on],
+        names,
+        seed,
+        plan.threads,
+        weight=material.weight[events],
     )
 
 
