@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +15,16 @@ from stream_app.commands import names_of, settings_of
 from stream_app.core.errors import Misconfigured
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from stream_app.offline import OfflineScorer, Totals
 
 
 def score(
     context: typer.Context,
     source: Annotated[
-        Path, typer.Option("--in", help="Events, one JSON object a line, in arrival order.")
+        Path,
+        typer.Option("--in", help="Events in arrival order, JSON lines or Parquet."),
     ],
     out: Annotated[
         Path, typer.Option(help="Where scores go, one JSON object a line; - for stdout.")
@@ -62,30 +64,24 @@ async def _score(
     encode = msgspec.json.Encoder().encode
     with Progress(console=Console(stderr=True), transient=True) as progress:
         for path in history:
-            with path.open("rb") as lines:
-                task = progress.add_task(f"reading {path.name}", total=_size(lines))
-                async for _ in scorer.remember(_told(lines)):
-                    progress.update(task, completed=lines.tell())
-        with source.open("rb") as lines:
-            task = progress.add_task(f"scoring {source.name}", total=_size(lines))
-            async for group in scorer.score(_told(lines)):
-                written.writelines(encode(judged) + b"\n" for judged in group)
-                progress.update(task, completed=lines.tell())
+            async for _ in scorer.remember(_lines(path, f"reading {path.name}", progress)):
+                pass
+        lines = _lines(source, f"scoring {source.name}", progress)
+        async for group in scorer.score(lines):
+            written.writelines(encode(judged) + b"\n" for judged in group)
 
 
-def _size(lines: BinaryIO) -> int:
-    return os.fstat(lines.fileno()).st_size
+def _lines(path: Path, what: str, progress: Progress) -> Iterator[bytes]:
+    from models.lines import read
 
-
-def _told(lines: BinaryIO) -> Iterator[bytes]:
-    """Lines by `readline`, so that `tell` keeps working for the progress bar."""
-    return iter(lines.readline, b"")
+    task = progress.add_task(what, total=1.0)
+    return read([path], lambda share: progress.update(task, completed=share))
 
 
 def _check(path: Path, out: Path) -> None:
     """Raises Misconfigured if `path` cannot be read, or would be lost by writing `out`."""
     if not path.is_file():
-        raise Misconfigured(f"{path} is no file; --in and --history take files of JSON lines")
+        raise Misconfigured(f"{path} is no file; --in and --history take files of events")
     if out.exists() and out.samefile(path):
         raise Misconfigured(f"--out {out} is a file to be read as well; name another")
     try:

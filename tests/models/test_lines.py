@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -47,6 +48,18 @@ def as_parquet(path: Path, rows: list[dict[str, object]]) -> Path:
 def test_a_row_is_a_line_without_what_is_missing(tmp_path: Path) -> None:
     files = [as_json(tmp_path / "a.jsonl", ROWS), as_parquet(tmp_path / "a.parquet", ROWS)]
     assert [json.loads(line) for line in lines.read(files)] == ROWS * 2
+
+
+@pytest.mark.parametrize(("write", "name"), [(as_json, "a.jsonl"), (as_parquet, "a.parquet")])
+def test_it_is_told_how_much_is_read(
+    tmp_path: Path, write: Callable[..., Path], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "_ROWS", 2)
+    heard: list[float] = []
+    assert len(list(lines.read([write(tmp_path / name, ROWS * 3)], heard.append))) == 6
+    assert len(heard) > 2
+    assert heard == sorted(heard)
+    assert 0 < heard[0] < heard[-1] <= 1
 
 
 def test_a_dataset_is_the_same_from_either(tmp_path: Path, shop: Schema) -> None:
