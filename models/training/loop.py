@@ -167,7 +167,8 @@ class Loop:
         optimiser.zero_grad(set_to_none=True)
         return losses
 
-    def _backward(self, phase: Phase, events: Ints, seed: int) -> Losses:
+    def losses(self, phase: Phase, events: Ints, seed: int) -> Losses:
+        """Of this process' share of the windows of `events`."""
         torch.manual_seed(seed)  # dropout
         step = phase.batches.step(self.processes.share(events))
         batch = Batch(
@@ -176,7 +177,11 @@ class Loop:
         masked = self.network.config.attention == "bidirectional"
         ids = self.ids[step.rows.cpu().numpy()] if masked else None
         chance = draw(self.network, step.lengths, seed, ids)
-        losses: Losses = self.module(batch, chance, phase.supervised)
+        found: Losses = self.module(batch, chance, phase.supervised)
+        return found
+
+    def _backward(self, phase: Phase, events: Ints, seed: int) -> Losses:
+        losses = self.losses(phase, events, seed)
         self.processes.backward(losses.total / self.recipe.accumulate)
         return losses
 
