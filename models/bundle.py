@@ -161,7 +161,8 @@ def save(
         members = Members({LEAD: members})
     if isinstance(fusion, Calibration):
         fusion = alone(LEAD, fusion)
-    if wrong := complaint(members):
+    fusion = fusion.only(members.names)
+    if wrong := complaint(members) or fusion.complaint(members.names, len(members.lead.heads)):
         raise ValueError(wrong)
     folder.mkdir(parents=True, exist_ok=True)
     manifests.unseal(folder)

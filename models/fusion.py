@@ -51,6 +51,12 @@ class Fusion(Struct, frozen=True, forbid_unknown_fields=True):
         """Raises KeyError for a set of members that has none."""
         return self.finals[key(names)]
 
+    def only(self, names: Sequence[str]) -> Fusion:
+        """Of some members alone."""
+        scales = {name: lines for name, lines in self.scales.items() if name in names}
+        kept = {k: final for k, final in self.finals.items() if set(k.split("+")) <= set(names)}
+        return Fusion(scales, kept)
+
     def with_final(self, names: Sequence[str], final: Calibration) -> Fusion:
         """Calibrated anew for this set of members."""
         return structs.replace(self, finals={**self.finals, key(names): final})

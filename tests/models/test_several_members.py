@@ -238,6 +238,20 @@ def test_a_bundle_that_is_calibrated_anew_keeps_its_members(
     )
 
 
+def test_some_members_can_be_saved_as_a_bundle_of_their_own(
+    report: TrainReport, several: Bundle, dataset: Dataset, some: np.ndarray, tmp_path: Path
+) -> None:
+    golden = bundles.golden(report.folder, several.schema)
+    few = bundles.choose(several, ["bert", "trees"])
+    bundles.save(tmp_path, "few", few.members, few.fusion, {}, golden.windows, golden.tasks)
+    again = bundles.load(tmp_path, "cpu")
+    assert again.chosen == ("bert", "trees")
+    windows, tasks = dataset.windows.take(some), dataset.task[some]
+    np.testing.assert_allclose(
+        bundles.score(again, windows, tasks), bundles.score(few, windows, tasks), atol=1e-5
+    )
+
+
 def rewrite(file: str, change: Callable[[str], str]) -> Callable[[Path], None]:
     def apply(folder: Path) -> None:
         (folder / file).write_text(change((folder / file).read_text()))
