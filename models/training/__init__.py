@@ -3,7 +3,8 @@
 options.py     what may be asked
 run.py         `train`: files in, bundle out
 session.py     the same training again after a kill
-material.py    what there is to learn from, and who judges
+material.py    what there is to learn from
+parts.py       who is learnt from, who judges
 replicas.py    simulated attacks in the user's own data
 members.py     encoders and trees, one after another
 encoder.py     one encoder: `fit_encoder`

@@ -3,12 +3,10 @@
     --data    users 70 : 15 : 15 to fit, choose, calibrate; a campaign stays with its users
     replicas  the same users and simulated attacks: to fit, and one more to judge by, if nothing
               else is labelled enough
-    --valid   independent labelled draws, each read after --data: users and campaigns 70 : 15 : 15,
-              or the users kept aside and all campaigns, to judge alone
+    --valid   independent labelled draws, each read after --data and --history: users and campaigns
+              70 : 15 : 15, or the users kept aside and all campaigns, to judge alone
 
-A user is in one part, in every draw; so is a campaign. An attack within an honest account goes with
-its campaign, but is not fitted to if that account is kept aside. Without labels, real events count
-as normal in the replicas, and are only guessed elsewhere.
+Without labels, real events count as normal in the replicas, and are only guessed elsewhere.
 """
 
 from __future__ import annotations
@@ -19,24 +17,21 @@ from typing import Final, Literal
 
 import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
-from models.dataset import Dataset, concat, lot, read, read_labels, split
+from models.dataset import Dataset, concat, read, read_labels, split
 from models.schema import Schema
 from models.training.batches import Weights
+from models.training.parts import CALIBRATE, CHOOSE, FIT, NOBODY, SHARES, Parts, by_lot
 from models.training.replicas import replicas
 from models.training.watch import Watch
 from stream_app.core.errors import Misconfigured
 from stream_app.core.window import Ints, WindowPolicy
 
-SHARES: Final = (0.7, 0.15, 0.15)
-FIT, CHOOSE, CALIBRATE, NOBODY = 0, 1, 2, -1
 ENOUGH: Final = 20  # anomalies, to choose and to calibrate by
 SIMULATED_PRIOR: Final = 0.01  # share of anomalies to expect, if only simulated ones are known
 _COLD: Final = 0.08  # of a replica: its windows have hardly begun
 
 ValidUse = Literal["fit", "select"]
-Parts = NDArray[np.int8]  # (events,) FIT, CHOOSE, CALIBRATE or NOBODY
 
 
 class Sources(Struct, frozen=True, kw_only=True):
@@ -47,6 +42,7 @@ class Sources(Struct, frozen=True, kw_only=True):
     valid: Sequence[Path] = ()
     valid_labels: Sequence[Path] = ()  # one for each of `valid`, or one for all
     valid_use: ValidUse = "fit"
+    history: Sequence[Path] = ()  # earlier events of users of `valid`: they fill windows, no more
     simulate: float = 1.0  # simulated events together, against the labelled ones; 0: none
     replicas: int | None = None  # 4, or 8 on a GPU
 
@@ -75,6 +71,7 @@ class Material(Struct, frozen=True, kw_only=True):
     choose_on: Ints
     calibrate_on: Ints
     prior: float | None  # share of anomalies in use, where the parts are no fair sample of it
+    judged_by: str  # what told of the anomalies among those who choose and calibrate
 
 
 class _Draw(Struct):
@@ -125,14 +122,15 @@ def _valid(
 ) -> _Draw:
     labels = sources.valid_labels
     own = labels[at if len(labels) > 1 else 0]
-    data = read([*sources.data, sources.valid[at]], [*sources.labels, own], schema, policy)
-    new = data.file == len(sources.data)
+    before = [*sources.history, *sources.data]
+    data = read([*before, sources.valid[at]], [*sources.labels, own], schema, policy)
+    new = data.file == len(before)
     if not any(label is not None for label, later in zip(data.labels, new, strict=True) if later):
         raise Misconfigured(
             f"no label in {own} has the event_id of an event in {sources.valid[at]}"
         )
     shares = SHARES if sources.valid_use == "fit" else (0.0, 0.5, 0.5)
-    part = _by_lot(data, of_user, shares, seed)
+    part = by_lot(data, of_user, shares, seed)
     if sources.valid_use == "select":
         part[part == FIT] = NOBODY
     part[~new] = NOBODY
@@ -160,37 +158,13 @@ def _simulated(
     draws = []
     for at, data in enumerate(found):
         last = at == count - 1
-        part = _by_lot(data, of_user, (0.0, 0.5, 0.5) if last else (1.0, 0.0, 0.0), seed)
+        part = by_lot(data, of_user, (0.0, 0.5, 0.5) if last else (1.0, 0.0, 0.0), seed)
         part[: int(_COLD * len(data))] = NOBODY
         part[part == FIT if last else part != FIT] = NOBODY
         draws.append(_Draw(data, part, simulated=True, judges=last))
     attacks = sum(int(d.data.anomalous.sum()) for d in draws)
     watch.say(f"spliced attacks into {count} replicas: {attacks} events of them")
     return draws
-
-
-def _by_lot(
-    data: Dataset, of_user: dict[str, int], campaigns: tuple[float, ...], seed: int
-) -> Parts:
-    """Users go where they are in `of_user`, or by lot; events of a campaign by the campaign's lot,
-    with these shares.
-    """
-
-    def drawn(name: str, shares: tuple[float, ...]) -> int:
-        return int(np.searchsorted(np.cumsum(shares[:-1]), lot(name, seed), side="right"))
-
-    user_part = np.array([of_user.get(u, drawn(u, SHARES)) for u in data.users], np.int8)
-    known = np.array([u in of_user for u in data.users], bool)
-    part: Parts = user_part[data.user]
-    lots: dict[str, int] = {}
-    for at, campaign in enumerate(data.of("campaign")):
-        if campaign:
-            if campaign not in lots:
-                lots[campaign] = drawn(campaign, campaigns)
-            user = data.user[at]
-            aside = known[user] and user_part[user] != FIT and lots[campaign] == FIT
-            part[at] = NOBODY if aside else lots[campaign]
-    return part
 
 
 def _together(draws: list[_Draw], simulate: float) -> Material:
@@ -227,6 +201,14 @@ def _together(draws: list[_Draw], simulate: float) -> Material:
         choose_on=positions(CHOOSE, judging or draws[:1]),
         calibrate_on=positions(CALIBRATE, judging or draws[:1]),
         prior=_prior(judging),
+        judged_by=" and ".join(
+            name
+            for name, some in (
+                ("labels", [d for d in judging if d.labelled]),
+                ("simulated attacks", [d for d in judging if d.simulated]),
+            )
+            if some
+        ),
     )
 
 

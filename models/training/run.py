@@ -77,6 +77,7 @@ def train(
         on, threads = processes.device, options.threads
         data, held_out = material.data, material.calibrate_on
         fusion, metrics = calibrated(members, data, held_out, prior, on, threads)
+        metrics |= {"judged_by": material.judged_by, "prior": prior}
         name = options.name or f"{schema.name}-{options.preset}"
         version = ""
         if processes.first:
@@ -105,6 +106,7 @@ def _plan(options: Options, schema: Schema, start: Start | None, window: int, ev
 
 def _begin(session: Session, sources: Sources, options: Options, start: Start | None) -> None:
     files = [*sources.data, *sources.labels, *sources.valid, *sources.valid_labels]
+    files += sources.history
     asked = {
         **options.that_matter(),
         "init": start.identity if start is not None else None,

@@ -60,6 +60,10 @@ def train(
     valid_labels: Annotated[
         list[Path] | None, typer.Option(help="Their truth: one for each --valid, or one for all.")
     ] = None,
+    history: Annotated[
+        list[Path] | None,
+        typer.Option(help="Earlier events of users of --valid, as prepare keeps them; repeatable."),
+    ] = None,
     valid_use: Annotated[
         ValidUse,
         typer.Option(help="fit: 70 % of their users and campaigns help to fit; select: none does."),
@@ -149,6 +153,7 @@ def train(
         valid=valid or [],
         valid_labels=valid_labels or [],
         valid_use=valid_use.value,
+        history=history or [],
         simulate=simulate,
         replicas=replicas,
     )
