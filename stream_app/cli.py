@@ -35,6 +35,9 @@ COMMANDS = {
     "simulate": Command("stream_app.commands.simulate:simulate", "Write a shop's events to files."),
     "prepare": Command("stream_app.commands.prepare:prepare", "Clean raw logs and split them."),
     "train": Command("stream_app.commands.train:train", "Train a model on a shop's events."),
+    "calibrate": Command(
+        "stream_app.commands.calibrate:calibrate", "Set a model's probabilities and thresholds."
+    ),
     "explain": Command("stream_app.commands.explain:explain", "Say why an event scored so."),
     "evaluate": Command(
         "stream_app.commands.evaluate:evaluate", "Judge models on events with known truth."
