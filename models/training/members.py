@@ -74,7 +74,9 @@ class Plan(Struct, frozen=True, kw_only=True):
         if len(set(self.names)) < len(self.names) or len(self.names) > AT_MOST:
             raise Misconfigured(f"name each member once, and {AT_MOST} at most")
         if kind(self.names[0]) != self.config.encoder:
-            raise Misconfigured(f"the first member must be an encoder, not {self.names[0]}")
+            raise Misconfigured(
+                f"the first member must be an encoder ({self.config.encoder}), not {self.names[0]}"
+            )
         for name in self.names:
             if kind(name) == "second" and self.config.attention != "causal":
                 raise Misconfigured("a second look needs causal attention")

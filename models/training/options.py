@@ -8,7 +8,8 @@ from typing import Any
 
 from msgspec import Struct, structs
 
-from models.encoders import PRESETS, Attention, Kind, NetworkConfig
+from models.encoders import KINDS, PRESETS, Attention, Kind, NetworkConfig
+from models.training.members import kind
 from models.training.recipe import Loss, Recipe, epochs_for, rate_for
 from stream_app.core.errors import Misconfigured
 
@@ -49,11 +50,17 @@ class Options(Struct, frozen=True, kw_only=True):
         self.config(64).check()
         self.recipe(0, 1, warm=False).check()
 
+    @property
+    def leader(self) -> Kind:
+        """The encoder that leads: the first member, if members are named."""
+        first = kind(self.members[0]) if self.members else self.encoder
+        return next((known for known in KINDS if known == first), self.encoder)
+
     def config(self, window: int) -> NetworkConfig:
         """Of the leading encoder, unless it begins from known weights."""
         return NetworkConfig(
             size=PRESETS[self.preset],
-            encoder=self.encoder,
+            encoder=self.leader,
             attention=self.attention,
             window=window,
         )

@@ -56,7 +56,7 @@ def train(
     policy, schema = WindowPolicy(), schemas.load(options.schema)
     start = None
     if options.init is not None:
-        start = load_start(options.init, schema, options.attention, policy.size)
+        start = load_start(options.init, schema, options.leader, options.attention, policy.size)
     _plan(options, schema, start, policy.size, 0).check()
 
     session = Session(out)
@@ -78,7 +78,10 @@ def train(
         data, held_out = material.data, material.calibrate_on
         fusion, metrics = calibrated(members, data, held_out, prior, on, threads)
         metrics |= {"judged_by": material.judged_by, "prior": prior}
-        name = options.name or f"{schema.name}-{options.preset}"
+        size = (
+            options.preset if start is None else f"{plan.config.encoder}-{plan.config.size.hidden}"
+        )
+        name = options.name or f"{schema.name}-{size}"
         version = ""
         if processes.first:
             version = write(out, name, members, fusion, metrics, data, held_out)

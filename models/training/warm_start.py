@@ -17,7 +17,7 @@ from msgspec import Struct
 from torch import Tensor
 
 from models import bundle as bundles
-from models.encoders import Attention, NetworkConfig, Size
+from models.encoders import Attention, Kind, NetworkConfig, Size
 from models.network import Network, Statistics
 from models.schema import Schema
 from stream_app.core.errors import BadBundle, Misconfigured
@@ -39,7 +39,9 @@ class Start(Struct, frozen=True, kw_only=True):
         assert not wrong, wrong
 
 
-def load_start(folder: Path, schema: Schema, attention: Attention, window: int) -> Start:
+def load_start(
+    folder: Path, schema: Schema, encoder: Kind, attention: Attention, window: int
+) -> Start:
     """Raises Misconfigured, saying what `folder` holds instead."""
     if not folder.is_dir():
         raise Misconfigured(
@@ -48,6 +50,8 @@ def load_start(folder: Path, schema: Schema, attention: Attention, window: int) 
         )
     start = _bundle(folder, schema) if (folder / _BUNDLE).is_file() else None
     start = start or _checkpoint(folder, attention, window)
+    if start.config.encoder != encoder:
+        raise Misconfigured(f"{folder} has the encoder {start.config.encoder}, not {encoder}")
     if start.config.attention != attention:
         raise Misconfigured(f"{folder} has {start.config.attention} attention, not {attention}")
     if start.config.window < window:

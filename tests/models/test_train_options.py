@@ -68,9 +68,14 @@ def test_what_cannot_be_asked_is_told_before_anything_is_read(tmp_path: Path) ->
     refused("reads forward only", encoder="gru", attention="bidirectional")
     refused("no member 'forest'", members=("bert", "forest"))
     refused("each member once", members=("bert", "bert"))
-    refused("must be an encoder, not trees", members=("trees", "bert"))
+    refused(r"must be an encoder \(bert\), not trees", members=("trees", "bert"))
     refused("second look needs causal", members=("bert", "second"), attention="bidirectional")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_first_member_leads() -> None:
+    assert Options(members=("gru", "bert", "trees")).config(64).encoder == "gru"
+    assert Options(encoder="gpt").config(64).encoder == "gpt"
 
 
 @pytest.mark.slow

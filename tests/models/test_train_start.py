@@ -34,7 +34,7 @@ def small_bert(folder: Path, **changes: object) -> Path:
 
 
 def test_the_layers_of_a_real_bert_go_into_ours(shop: Schema, bundle: Bundle) -> None:
-    start = load_start(MINILM, shop, "causal", 64)
+    start = load_start(MINILM, shop, "bert", "causal", 64)
     assert start.config.size == Size(384, 6, 12, 1536)
     from models.network import Network
 
@@ -63,7 +63,7 @@ def test_training_goes_on_from_a_bert_of_any_size(files: Files, tmp_path: Path) 
 def test_training_goes_on_from_a_bundle(
     trained: TrainReport, dataset: Dataset, shop: Schema, bundle: Bundle
 ) -> None:
-    start = load_start(trained.folder, shop, "causal", 64)
+    start = load_start(trained.folder, shop, "bert", "causal", 64)
     fit_on, choose_on, _ = split(dataset, (0.7, 0.15, 0.15), 3)
     nothing = Recipe(epochs=0, pretrain_epochs=0)
     same = fit_encoder(shop, dataset, fit_on, choose_on, start.config, nothing, start=start)
@@ -78,7 +78,7 @@ def test_what_is_no_bert_is_refused_with_what_it_is(
 ) -> None:
     def refused(folder: Path, why: str, attention: str = "causal", schema: Schema = shop) -> None:
         with pytest.raises(Misconfigured, match=why):
-            load_start(folder, schema, attention, 64)  # type: ignore[arg-type]
+            load_start(folder, schema, "bert", attention, 64)  # type: ignore[arg-type]
 
     refused(tmp_path / "nowhere", "no folder")
     refused(tmp_path, "neither a checkpoint in Hugging Face format nor a bundle")
@@ -94,6 +94,8 @@ def test_what_is_no_bert_is_refused_with_what_it_is(
     (damaged / "model.safetensors").write_bytes(b"nothing")
     refused(damaged, "cannot be loaded as a BERT")
     refused(trained.folder, "causal attention, not bidirectional", "bidirectional")
+    with pytest.raises(Misconfigured, match="has the encoder bert, not gpt"):
+        load_start(trained.folder, shop, "gpt", "causal", 64)
     refused(trained.folder, "with other fields or types", schema=load_schema("wiki"))
 
 
