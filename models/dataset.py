@@ -53,7 +53,7 @@ class Label(Struct, frozen=True):
     look_alike: str | None = None  # normal, but resembles an attack
 
 
-class Dataset(Struct, frozen=True):
+class Dataset(Struct, frozen=True, weakref=True):
     """Accepted events in order of arrival: `windows` has the window of each."""
 
     windows: Windows  # over all rows of the files
