@@ -252,6 +252,24 @@ def test_some_members_can_be_saved_as_a_bundle_of_their_own(
     )
 
 
+@pytest.mark.gpu
+def test_members_on_cuda_say_what_they_say_on_a_cpu_but_for_bf16(
+    report: TrainReport, several: Bundle, dataset: Dataset, some: np.ndarray
+) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+    there = bundles.load(report.folder, "cuda")
+    windows, tasks = dataset.windows.take(some), dataset.task[some]
+    found = bundles.score(there, windows, tasks)
+    assert np.abs(found - bundles.score(several, windows, tasks)).mean() < 0.02
+    column = MEMBERS.index("trees")  # facts are not in bf16
+    ours = opinions(several, dataset, some)[:, column]
+    np.testing.assert_allclose(opinions(there, dataset, some)[:, column], ours, atol=0.1)
+    told = bundles.opinions(there, windows, tasks, likelihood=True).log_likelihood
+    own = bundles.opinions(several, windows, tasks, likelihood=True).log_likelihood
+    np.testing.assert_allclose(told, own, rtol=0.05, atol=1)
+
+
 def rewrite(file: str, change: Callable[[str], str]) -> Callable[[Path], None]:
     def apply(folder: Path) -> None:
         (folder / file).write_text(change((folder / file).read_text()))
