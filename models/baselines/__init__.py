@@ -1,14 +1,27 @@
-"""What the BERT has to beat: simple detectors, each built as well as we can.
+"""What the BERT has to beat: detectors, each built as well as we can.
 
-    for detector in detectors(["velocity", "boosted"], seed=0, threads=2):
+    for detector in detectors(["velocity", "stack"], seed=0, threads=2):
         detector.fit(data, fit_on, choose_on)
         scores = detector.score(data, events)
 
 detector.py    the Protocol that all that judges events offline satisfies
-registry.py    detectors by name
+registry.py    detectors by name; space.py: what may be tuned of them
+velocity.py    rules on rates, over windows; the others read aggregates
+
+aggregates.py  some 200 numbers of each event from what came before it, in one pass
+act.py         an event as they read it
+shopper.py     a user's state; rhythm.py and habits.py read it
+things.py      items and groups of items; company.py: who else was there
+site.py        the site as a whole, values, further categories
+
+unlabelled.py  isolation forest, ECOD, HBOS, kNN, mean shift, PCA; scale.py: one scale for them
+boosting.py    LightGBM on the aggregates
+look_back.py   what was said of earlier events; stack.py: trees that read it, again and again
+networks.py    the GRU twin, an encoder of random weights
+surprise.py    the surprise of a bundle alone
 """
 
 from models.baselines.detector import Detector, Draw, fit_draws
-from models.baselines.registry import NAMES, detectors
+from models.baselines.registry import NAMES, OF_BUNDLE, OF_SCHEMA, detectors
 
-__all__ = ["NAMES", "Detector", "Draw", "detectors", "fit_draws"]
+__all__ = ["NAMES", "OF_BUNDLE", "OF_SCHEMA", "Detector", "Draw", "detectors", "fit_draws"]

@@ -12,7 +12,6 @@ from models.dataset import Dataset
 from stream_app.core.window import HEAD, Ints, Windows
 
 _SPANS_MS: Final = (10_000, 60_000, 600_000, 3_600_000)
-_QUANTILE: Final = 0.999  # of events that are taken as they come, a rule lets this share pass
 _BATCH: Final = 8192
 
 
@@ -26,11 +25,13 @@ class Velocity:
     name = "velocity"
     labels = False
 
-    def __init__(self) -> None:
+    def __init__(self, quantile: float = 0.999) -> None:
+        """A rule lets the share `quantile` of the events pass, taken as they come."""
+        self._quantile = quantile
         self._limits = np.zeros(0)
 
     def fit(self, data: Dataset, fit_on: Ints, choose_on: Ints) -> None:
-        self._limits = np.quantile(_counts(data, fit_on), _QUANTILE, axis=0)
+        self._limits = np.quantile(_counts(data, fit_on), self._quantile, axis=0)
 
     def score(self, data: Dataset, events: Ints) -> Judged:
         rates = np.log1p(_counts(data, events)) - np.log1p(self._limits)

@@ -1,0 +1,106 @@
+"""An event as the aggregates read it, and the columns of a data set that they read it from.
+
+What a column holds is told by its type alone, so the aggregates work for every schema: the first
+category is the item, the second what groups items, further ones are read lightly.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from models.dataset import Dataset
+from models.schema import MISSING_ORDINAL
+from stream_app.core.window import HEAD, Ints
+
+SLOTS: Final = 8  # event types told apart; further ones share the last slot
+NAN: Final = math.nan
+MINUTE: Final = 60.0
+HOUR: Final = 3600.0
+DAY: Final = 86400.0
+_AHEAD_S: Final = 2 * DAY  # a time further ahead of the stream than this is not believed
+
+
+class Fields(Struct, frozen=True):
+    """The columns of a row, by what they hold."""
+
+    categories: tuple[str, ...]
+    amounts: tuple[str, ...]
+    ordinals: tuple[str, ...]
+
+    @classmethod
+    def of(cls, row: np.dtype[np.void]) -> Fields:
+        skipped = {name for name, _ in HEAD} | {"type", "spare"}
+        names = [n for n in row.names or () if n not in skipped]
+
+        def like(*forms: str) -> tuple[str, ...]:
+            return tuple(n for n in names if row[n].str.lstrip("<|=") in forms)
+
+        return cls(like("u4", "u2"), like("f2", "f4"), like("u1"))
+
+
+class Act(Struct, gc=False):
+    """One event. A category is 0, a value NaN, where there is none."""
+
+    user: int
+    at_s: float  # event time as far as it is believed
+    slot: int  # of its type, from 0
+    item: int
+    group: int
+    others: tuple[int, ...]  # further categories
+    values: tuple[float, ...]  # amounts, then ordinals
+
+
+def streams(data: Dataset) -> list[slice]:
+    """The events of each stream of `data`: of one, or of several that `dataset.concat` put behind
+    one another. Each has a past of its own, though users and items may be called the same.
+    """
+    names = data.users  # ascending within a stream
+    began = np.array([at > 0 and names[at] <= names[at - 1] for at in range(len(names))], bool)
+    number = np.cumsum(began)[data.user]
+    edges = [0, *(np.flatnonzero(np.diff(number)) + 1).tolist(), len(data)]
+    return [slice(a, b) for a, b in itertools.pairwise(edges) if a < b]
+
+
+def acts(data: Dataset, part: slice) -> Iterator[Act]:
+    """The events of a stream of `data` in order of arrival."""
+    rows: Any = data.windows.rows[data.row[part]]
+    fields = Fields.of(rows.dtype)
+    count = len(rows)
+    none = np.zeros(count, np.int64)
+    categories = [rows[name].astype(np.int64) for name in fields.categories]
+    item, group = (*categories, none, none)[:2]
+    others = categories[2:]
+    values = [rows[name].astype(np.float64) for name in fields.amounts]
+    for name in fields.ordinals:
+        value = rows[name].astype(np.float64)
+        value[rows[name] == MISSING_ORDINAL] = NAN
+        values.append(np.log1p(value))
+    columns = [
+        data.user[part].tolist(),
+        believed(rows["at_ms"].astype(np.int64)).tolist(),
+        np.clip(rows["type"].astype(np.int64) - 1, 0, SLOTS - 1).tolist(),
+        item.tolist(),
+        group.tolist(),
+        list(zip(*(o.tolist() for o in others), strict=True)) if others else [()] * count,
+        list(zip(*(v.tolist() for v in values), strict=True)) if values else [()] * count,
+    ]
+    return map(Act, *columns)
+
+
+def believed(at_ms: Ints) -> NDArray[np.float64]:
+    """Event times in seconds; a clock that is far ahead must not age what the site remembers.
+
+    The stream's own time is the largest that three events in a row have reached.
+    """
+    at_s = at_ms / 1000.0
+    reached = at_s.copy()
+    for back in (1, 2):
+        reached[back:] = np.minimum(reached[back:], at_s[: max(len(at_s) - back, 0)])
+    return np.asarray(np.minimum(at_s, np.maximum.accumulate(reached) + _AHEAD_S), np.float64)
