@@ -1,7 +1,8 @@
 """An event as the aggregates read it, and the columns of a data set that they read it from.
 
 What a column holds is told by its type alone, so the aggregates work for every schema: the first
-category is the item, the second what groups items, further ones are read lightly.
+category is the item, the second what groups items, further ones are read lightly, those of 16 bits
+last.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Fields(Struct, frozen=True):
         def like(*forms: str) -> tuple[str, ...]:
             return tuple(n for n in names if row[n].str.lstrip("<|=") in forms)
 
-        return cls(like("u4", "u2"), like("f2", "f4"), like("u1"))
+        return cls((*like("u4"), *like("u2")), like("f2", "f4"), like("u1"))
 
 
 class Act(Struct, gc=False):
