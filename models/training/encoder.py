@@ -92,7 +92,7 @@ def fit_encoder(
         phases.append(Phase("epoch", batches(fit_on, weights), recipe.epochs, True))
     else:
         watch.say("no anomalies to learn from: the scores will tell nothing")
-    balance = positive_weight(anomalies, float(counts.sum()))
+    balance = positive_weight(anomalies, float(counts.sum()), recipe.positive_share)
     checkpoint = Checkpoint(work) if work is not None else None
     loop = Loop(network, data, chosen, balance, recipe, together, watch, checkpoint)
     epochs = loop.run(phases)

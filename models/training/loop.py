@@ -30,7 +30,6 @@ from models.training.watch import Watch
 from stream_app.core.window import Ints
 
 CHOOSE_AT_MOST: Final = 30_000  # events scored after each epoch
-_POSITIVE_SHARE: Final = 0.25  # of the loss
 
 
 class Phase(Struct, frozen=True):
@@ -176,7 +175,7 @@ class Loop:
         )
         masked = self.network.config.attention == "bidirectional"
         ids = self.ids[step.rows.cpu().numpy()] if masked else None
-        chance = draw(self.network, step.lengths, seed, ids)
+        chance = draw(self.network, step.lengths, seed, self.recipe.number_dropout, ids)
         found: Losses = self.module(batch, chance, phase.supervised)
         return found
 
@@ -214,10 +213,10 @@ class Loop:
         return xxhash.xxh3_64_intdigest(repr((self.recipe.seed, *of)).encode()) >> 33
 
 
-def positive_weight(anomalies: float, events: float) -> float:
-    """So that anomalies make up a quarter of the loss, within reason."""
+def positive_weight(anomalies: float, events: float, share: float = 0.25) -> float:
+    """So that anomalies make up this share of the loss, within reason."""
     balance = (events - anomalies) / max(anomalies, 1e-9)
-    return float(np.clip(_POSITIVE_SHARE / (1 - _POSITIVE_SHARE) * balance, 0.2, 100))
+    return float(np.clip(share / (1 - share) * balance, 0.2, 100))
 
 
 def optimiser_of(network: Network, recipe: Recipe) -> torch.optim.Optimizer:

@@ -22,7 +22,6 @@ from models.network import Network
 from models.training.recipe import Loss
 
 _GUESS_WEIGHT: Final = 0.1  # of guessing events, beside the labels
-_NUMBER_DROPOUT: Final = 0.05
 _FOCUS: Final = 2.0  # focal loss: how little what is already right counts
 
 
@@ -113,13 +112,14 @@ def draw(
     network: Network,
     lengths: Tensor,
     seed: int,
+    number_dropout: float,
     ids: NDArray[np.uint64] | None = None,
 ) -> Chance:
     """A function of the seed. `ids` (lines, events) of the events, if some are to be masked."""
     device = lengths.device
     generator = torch.Generator(device).manual_seed(seed)
     count = (len(lengths), len(network.numbers))
-    kept = torch.rand(count, generator=generator, device=device) >= _NUMBER_DROPOUT
+    kept = torch.rand(count, generator=generator, device=device) >= number_dropout
     salt = network.salts(len(lengths), generator)
     if ids is None:
         nothing = lengths.new_zeros(0)

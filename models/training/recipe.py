@@ -27,6 +27,8 @@ class Recipe(Struct, frozen=True, kw_only=True):
     accumulate: int = 1  # steps whose gradients are added up
     rate: float = 1e-3
     weight_decay: float = 0.02
+    positive_share: float = 0.25  # of the tasks' loss that anomalies make up
+    number_dropout: float = 0.05  # share of numbers that a step does without
     loss: Loss = "ce"
     time_limit_s: float = math.inf
     seed: int = 0
@@ -42,6 +44,10 @@ class Recipe(Struct, frozen=True, kw_only=True):
         for name in ("lines", "accumulate", "patience"):
             if getattr(self, name) < 1:
                 raise Misconfigured(f"{name} must be at least 1")
+        if not 0 < self.positive_share < 1 or not 0 <= self.number_dropout < 1:
+            raise Misconfigured("positive_share and number_dropout are shares, less than 1")
+        if not self.rate > 0 or not self.weight_decay >= 0:
+            raise Misconfigured("rate must be above 0, and weight_decay not below")
 
 
 def epochs_for(events: int, most: int) -> int:

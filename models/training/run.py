@@ -95,7 +95,7 @@ def train(
 
 
 def _plan(options: Options, schema: Schema, start: Start | None, window: int, events: int) -> Plan:
-    config = options.config(window) if start is None else start.config
+    config = options.config(window, None if start is None else start.config)
     recipe = options.recipe(events, config.size.hidden, warm=start is not None)
     return Plan(
         names=options.members or (config.encoder,),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -44,6 +44,7 @@ class Device(StrEnum):
 
 
 def train(
+    context: typer.Context,
     data: Annotated[
         list[Path],
         typer.Option(help="Events in arrival order, JSON lines or Parquet; repeatable."),
@@ -114,6 +115,10 @@ def train(
     rate: Annotated[
         float | None, typer.Option(help="Learning rate; else by the encoder's size.", min=0.0)
     ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(help="Settings that tune wrote; the command line goes before them."),
+    ] = None,
     time_limit: Annotated[
         float | None, typer.Option(help="Seconds after which fitting is cut short.", min=1.0)
     ] = None,
@@ -181,6 +186,8 @@ def train(
         fresh=not resume,
         log_dir=log_dir or out / "logs",
     )
+    if recipe is not None:
+        options = options.but(_found(recipe, context))
     report = run(
         sources,
         out,
@@ -190,3 +197,16 @@ def train(
     )
     if report.version:
         typer.echo(f"wrote {report.version} to {out}")
+
+
+def _found(recipe: Path, context: typer.Context) -> dict[str, Any]:
+    """What the file says of the training and the command line does not."""
+    from models.tune import settings
+
+    found = settings.table(recipe, settings.TRAIN)
+    given = {
+        name
+        for name in found
+        if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE"
+    }
+    return {name: value for name, value in found.items() if name not in given}
