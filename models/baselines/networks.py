@@ -29,8 +29,10 @@ class Twin:
     name = "gru"
     labels = True
 
-    def __init__(self, schema: Schema, seed: int, *, epochs: int = 8) -> None:
-        self._schema, self._seed, self._epochs = schema, seed, epochs
+    def __init__(self, schema: Schema, seed: int, *, dropout: float = 0.1, **settings: Any) -> None:
+        """`settings`: of the recipe."""
+        self._schema, self._seed = schema, seed
+        self._dropout, self._settings = dropout, settings
         self._network: Network | None = None
 
     def fit(self, data: Dataset, fit_on: Ints, choose_on: Ints) -> None:
@@ -40,8 +42,8 @@ class Twin:
             raise Misconfigured(
                 "gru learns from labels, and there are no anomalies among the events to fit on"
             )
-        config = NetworkConfig(size=PRESETS["tiny"], encoder="gru", attention="causal")
-        recipe = Recipe(seed=self._seed, epochs=self._epochs)
+        config = NetworkConfig(size=PRESETS["tiny"], encoder="gru", dropout=self._dropout)
+        recipe = Recipe(seed=self._seed, **self._settings)
         self._network = fit_encoder(self._schema, data, fit_on, choose_on, config, recipe).network
 
     def fit_draws(self, draws: Sequence[Draw]) -> None:

@@ -44,7 +44,7 @@ def detectors(
     schema: Schema | None = None,
     bundle: Bundle | None = None,
 ) -> list[Detector]:
-    """Fresh detectors, not fitted. `settings` by name, as `space.suggest` makes them.
+    """Fresh detectors, not fitted. `settings` by name, such as `space.SPACES` has.
 
     Raises Misconfigured if a name or a setting is unknown, or what a baseline needs is not given.
     """

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from models.baselines import NAMES, OF_BUNDLE, OF_SCHEMA, Draw, detectors, fit_draws
-from models.baselines.space import SPACES, Settings, suggest
+from models.baselines.space import SPACES
 from models.bundle import Bundle
 from models.dataset import Dataset, read, split
 from models.measures import average_precision
 from models.schema import Schema
+from models.tune.space import Settings, suggest
 from stream_app.core.errors import Misconfigured
 from stream_app.core.window import Ints, WindowPolicy
 from tests.models.conftest import Files
@@ -138,7 +139,7 @@ class Highest:
 @pytest.mark.parametrize("name", EVERY)
 def test_what_is_suggested_is_taken(name: str, shop: Schema, bundle: Bundle) -> None:
     assert set(SPACES) == set(EVERY)
-    suggested = suggest(Highest(), name)
+    suggested = suggest(Highest(), SPACES[name])
     assert suggested.keys() == SPACES[name].keys()
     (one,) = detectors([name], settings={name: suggested}, schema=shop, bundle=bundle)
     assert one.name == name
