@@ -60,6 +60,9 @@ class Sources(Struct, frozen=True, kw_only=True):
         if not self.simulate >= 0 or self.replicas == 0:
             raise Misconfigured("--simulate must be 0 or more, and there must be a replica")
 
+    def files(self) -> list[Path]:
+        return [*self.data, *self.labels, *self.valid, *self.valid_labels, *self.history]
+
 
 class Material(Struct, frozen=True, kw_only=True):
     """Positions of events in `data`; `weight` (events,) of the loss."""

@@ -57,7 +57,7 @@ def train(
     start = None
     if options.init is not None:
         start = load_start(options.init, schema, options.leader, options.attention, policy.size)
-    _plan(options, schema, start, policy.size, 0).check()
+    plan_of(options, schema, start, policy.size, 0).check()
 
     session = Session(out)
     watch = Watch()
@@ -65,11 +65,8 @@ def train(
         _begin(session, sources, options, start)
         watch = Watch(progress, options.log_dir, bar)
     try:
-        if sources.replicas is None:
-            sources = structs.replace(sources, replicas=4 if processes.on_cpu else 8)
-        material = gather_material(sources, schema, policy, options.seed, watch)
-        _enough(material)
-        plan = _plan(options, schema, start, policy.size, len(material.fit_on))
+        material = gather(sources, options, schema, processes, watch)
+        plan = plan_of(options, schema, start, policy.size, len(material.fit_on))
         plan = structs.replace(plan, work=session.folder)
         members, epochs = fit_members(plan, material, processes, watch)
         watch.say("calibrating")
@@ -94,7 +91,22 @@ def train(
     return TrainReport(version=version, folder=out, seconds=seconds, epochs=epochs, metrics=metrics)
 
 
-def _plan(options: Options, schema: Schema, start: Start | None, window: int, events: int) -> Plan:
+def gather(
+    sources: Sources, options: Options, schema: Schema, processes: Processes, watch: Watch
+) -> Material:
+    """What there is to learn from. Raises Misconfigured if it is too little."""
+    if sources.replicas is None:
+        sources = structs.replace(sources, replicas=4 if processes.on_cpu else 8)
+    material = gather_material(sources, schema, WindowPolicy(), options.seed, watch)
+    if not (len(material.fit_on) and len(material.choose_on) and len(material.calibrate_on)):
+        raise Misconfigured("there are too few users to keep some aside: train on more events")
+    return material
+
+
+def plan_of(
+    options: Options, schema: Schema, start: Start | None, window: int, events: int
+) -> Plan:
+    """For so many events to fit to."""
     config = options.config(window, None if start is None else start.config)
     recipe = options.recipe(events, config.size.hidden, warm=start is not None)
     return Plan(
@@ -108,8 +120,6 @@ def _plan(options: Options, schema: Schema, start: Start | None, window: int, ev
 
 
 def _begin(session: Session, sources: Sources, options: Options, start: Start | None) -> None:
-    files = [*sources.data, *sources.labels, *sources.valid, *sources.valid_labels]
-    files += sources.history
     asked = {
         **options.that_matter(),
         "init": start.identity if start is not None else None,
@@ -117,9 +127,4 @@ def _begin(session: Session, sources: Sources, options: Options, start: Start | 
         "simulate": sources.simulate,
         "replicas": sources.replicas,
     }
-    session.begin(asked, files, options.fresh)
-
-
-def _enough(material: Material) -> None:
-    if not (len(material.fit_on) and len(material.choose_on) and len(material.calibrate_on)):
-        raise Misconfigured("there are too few users to keep some aside: train on more events")
+    session.begin(asked, sources.files(), options.fresh)

@@ -29,7 +29,7 @@ class Session:
         `fresh` forgets what there is. Raises Misconfigured if that was asked something else, if a
         file cannot be read, or if nothing can be written here.
         """
-        asked = {**arguments, "files": [_content(path) for path in files]}
+        asked = {**arguments, "files": [content(path) for path in files]}
         try:
             if fresh:
                 shutil.rmtree(self.folder, ignore_errors=True)
@@ -48,23 +48,26 @@ class Session:
         return False
 
     def _compare(self, before: Any, asked: dict[str, Any]) -> None:
-        now = msgspec.json.decode(msgspec.json.encode(asked))
-        other = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
-        if not other:
-            return
-        told = ", ".join("the content of a file" if k == "files" else k for k in other)
-        raise Misconfigured(
-            f"{self.out} has a training that was broken off and was asked something else (other: "
-            f"{told}). Ask the same to go on with it, or begin anew with --fresh."
-        )
+        if told := different(before, asked):
+            raise Misconfigured(
+                f"{self.out} has a training that was broken off and was asked something else "
+                f"(other: {told}). Ask the same to go on with it, or begin anew with --fresh."
+            )
 
     def end(self) -> None:
         """It is done: there is nothing to go on with."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _content(path: Path) -> str:
-    """A file's name and a hash of it."""
+def different(before: dict[str, Any], asked: dict[str, Any]) -> str:
+    """What is asked otherwise than before, in words; "" if nothing is."""
+    now = msgspec.json.decode(msgspec.json.encode(asked))
+    other = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
+    return ", ".join("the content of a file" if k == "files" else k for k in other)
+
+
+def content(path: Path) -> str:
+    """A file's name and a hash of it. Raises Misconfigured if it cannot be read."""
     digest = xxhash.xxh3_128()
     try:
         with path.open("rb") as file:
