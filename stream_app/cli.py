@@ -35,6 +35,7 @@ COMMANDS = {
     "simulate": Command("stream_app.commands.simulate:simulate", "Write a shop's events to files."),
     "prepare": Command("stream_app.commands.prepare:prepare", "Clean raw logs and split them."),
     "train": Command("stream_app.commands.train:train", "Train a model on a shop's events."),
+    "tune": Command("stream_app.commands.tune:tune", "Search for better settings of a training."),
     "calibrate": Command(
         "stream_app.commands.calibrate:calibrate", "Set a model's probabilities and thresholds."
     ),
