@@ -123,7 +123,7 @@ def test_the_image_installs_the_pins_and_runs_as_nobody_in_particular() -> None:
     assert "\nUSER shopsentry\n" in dockerfile
 
 
-@pytest.mark.parametrize("name", ["run", "dev", "uv"])
+@pytest.mark.parametrize("name", ["run", "train", "dev", "uv"])
 def test_every_pin_is_exact_has_hashes_and_names_no_address(name: str) -> None:
     text = (ROOT / f"scripts/requirements/{name}.txt").read_text()
     pins = text.replace("\\\n", "").splitlines()

@@ -61,7 +61,9 @@ def demo(
 def _environment(settings: Settings) -> dict[str, str]:
     """The settings that the demo does not decide itself, as the worker's environment."""
     return {
-        f"SHOPSENTRY_{section}__{name}".upper(): str(value)
+        f"SHOPSENTRY_{section}__{name}".upper(): (
+            ",".join(value) if isinstance(value, tuple) else str(value)
+        )
         for section in PASSED_ON
         for name, value in getattr(settings, section).model_dump().items()
     }

@@ -45,7 +45,7 @@ def altered(folder: Path, name: str) -> Path:
         ("Redis down", ["Redis", "SHOPSENTRY_REDIS__URL"]),
         ("topic missing", ["events", "SHOPSENTRY_KAFKA__CREATE_TOPICS"]),
         ("model missing", ["nowhere"]),
-        ("model altered", ["model.safetensors"]),
+        ("model altered", ["bert/model.safetensors"]),
         ("port taken", ["SHOPSENTRY_WEB__PORT"]),
         ("unknown setting", ["SHOPSENTRY_KAFKA__BOOTSTRAPS", "SHOPSENTRY_KAFKA__BOOTSTRAP"]),
     ],
@@ -62,7 +62,7 @@ def test_a_wrong_set_up_is_explained(
         "Redis down": {"redis__url": f"redis://{nobody}/0"},
         "topic missing": {"kafka__create_topics": "false"},
         "model missing": {"scorer__bundle": tmp_path / "nowhere"},
-        "model altered": {"scorer__bundle": altered(tmp_path, "model.safetensors")},
+        "model altered": {"scorer__bundle": altered(tmp_path, "bert/model.safetensors")},
         "port taken": {"web__port": taken.getsockname()[1]},
         "unknown setting": {"kafka__bootstraps": nobody},
     }
