@@ -33,6 +33,7 @@ class BatchConsumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.ledgers: dict[TP, Ledger] = {}
         self._commit_fut: asyncio.Future[None] | None = None
+        self._polling = asyncio.Lock()
         super().__init__(*args, **kwargs)
 
     def _new_consumer_thread(self) -> FetchThread:
@@ -57,7 +58,7 @@ class BatchConsumer(driver.Consumer):
     async def _drain_messages(self, fetcher: Any) -> None:
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
-                polled, _ = await self._wait_next_records(POLL_S)
+                polled = await self._poll()
                 if not polled:
                     await asyncio.sleep(0)
                 elif self.flow_active:
@@ -67,6 +68,20 @@ class BatchConsumer(driver.Consumer):
         except (ConsumerStoppedError, asyncio.CancelledError):
             if not self.transport.app.should_stop:
                 raise
+
+    async def _poll(self) -> Mapping[TP, list[Record]] | None:
+        """What is there, begun only while the flow is on and never across a seek.
+
+        A poll moves aiokafka's position when it ends. One that began before a rebalance and ended
+        after its seek would take records along that nobody is given.
+        """
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)
+        async with self._polling:
+            if not self.flow_active:
+                return None
+            polled, _ = await self._wait_next_records(POLL_S)
+            return polled
 
     async def _deliver(self, polled: Mapping[TP, list[Record]]) -> None:
         generation = self.app.consumer_generation_id
@@ -133,12 +148,13 @@ class BatchConsumer(driver.Consumer):
 
     async def perform_seek(self) -> None:
         """Start every assigned partition anew, from its committed offset."""
-        for tp, offset in (await self._thread.seek_to_start(self.assignment())).items():
-            if tp in self.ledgers:
-                self.ledgers[tp].forget()
-            self.ledgers[tp] = Ledger(offset)
-            self._read_offset[tp] = offset
-            self._committed_offset[tp] = offset
+        async with self._polling:
+            for tp, offset in (await self._thread.seek_to_start(self.assignment())).items():
+                if tp in self.ledgers:
+                    self.ledgers[tp].forget()
+                self.ledgers[tp] = Ledger(offset)
+                self._read_offset[tp] = offset
+                self._committed_offset[tp] = offset
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish what is begun, commit it, forget the partitions."""

@@ -150,6 +150,23 @@ async def test_records_polled_while_partitions_are_revoked_do_not_disturb_what_i
     assert offsets(played)[1] == (0, 12, 5)
 
 
+async def test_no_seek_while_a_poll_is_under_way(played: Played) -> None:
+    """It would end behind the seek with records that nobody is given, and they would be lost."""
+    played.thread.polling.clear()
+    await played.thread.polling.wait()
+    await asyncio.wait_for(played.consumer.on_partitions_revoked({TP0, TP1}), 5)
+    seeks = played.thread.seeks
+    assigning = asyncio.ensure_future(played.assign())
+    await asyncio.sleep(0.01)
+    assert played.thread.seeks == seeks
+    played.thread.polls.put_nowait({TP0: run(10, 2)})
+    await asyncio.wait_for(assigning, 5)
+    assert played.thread.seeks == seeks + 1
+    played.thread.polls.put_nowait({TP0: run(10, 2)})
+    await until(lambda: played.delivered)
+    assert offsets(played) == [(0, 10, 2)]
+
+
 async def test_a_full_queue_does_not_hold_up_a_rebalance(played: Played) -> None:
     played.room.clear()
     played.thread.polls.put_nowait({TP0: run(10, 2)})
