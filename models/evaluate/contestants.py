@@ -14,7 +14,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from models.baselines.detector import Detector
+from models.baselines.detector import Detector, Draw, fit_draws
 from models.calibration import ENOUGH, Calibration, fit
 from models.dataset import Dataset
 from models.evaluate.details import Scored, limit_of
@@ -55,8 +55,8 @@ class Contestant(Protocol):
     name: str
     limits: dict[float, float]
 
-    def prepare(self, history: Dataset, fit_on: Ints, choose_on: Ints) -> None:
-        """Fit, and set limits on `choose_on`."""
+    def prepare(self, draws: Sequence[Draw]) -> None:
+        """Fit, and set limits on what is to choose on."""
         ...
 
     def judge(self, data: Dataset, events: Ints) -> Outcome: ...
@@ -71,14 +71,17 @@ class Baseline:
         self._detector, self._tasks = detector, tasks
         self._scale: Scale | None = None
 
-    def prepare(self, history: Dataset, fit_on: Ints, choose_on: Ints) -> None:
-        self._detector.fit(history, fit_on, choose_on)
-        raw = np.asarray(self._detector.score(history, choose_on), np.float64)
-        anomalous = history.anomalous[choose_on]
+    def prepare(self, draws: Sequence[Draw]) -> None:
+        fit_draws(self._detector, draws)
+        raw = np.concatenate(
+            [np.asarray(self._detector.score(d.data, d.choose_on), np.float64) for d in draws]
+        )
+        anomalous = np.concatenate([d.data.anomalous[d.choose_on] for d in draws])
+        tasks = np.concatenate([d.data.task[d.choose_on] for d in draws])
         self.limits = _limits(raw[~anomalous])
         if min(anomalous.sum(), (~anomalous).sum()) >= ENOUGH and np.isfinite(raw).all():
             centre, spread = float(raw.mean()), float(raw.std()) or 1.0
-            line = fit((raw - centre) / spread, anomalous, history.task[choose_on], self._tasks)
+            line = fit((raw - centre) / spread, anomalous, tasks, self._tasks)
             self._scale = Scale(centre, spread, line)
 
     def judge(self, data: Dataset, events: Ints) -> Outcome:
@@ -104,9 +107,10 @@ class Shipped:
         if members:
             self.bundle = bundles.choose(self.bundle, members)
 
-    def prepare(self, history: Dataset, fit_on: Ints, choose_on: Ints) -> None:
-        clean = choose_on[~history.anomalous[choose_on]]
-        self.limits = _limits(self.score(history, clean))
+    def prepare(self, draws: Sequence[Draw]) -> None:
+        clean = [d.choose_on[~d.data.anomalous[d.choose_on]] for d in draws]
+        scores = [self.score(d.data, some) for d, some in zip(draws, clean, strict=True)]
+        self.limits = _limits(np.concatenate(scores))
 
     def judge(self, data: Dataset, events: Ints) -> Outcome:
         scores = self.score(data, events)

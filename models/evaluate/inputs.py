@@ -1,7 +1,7 @@
 """Files of a history and of labelled draws -> data sets, and which of their events are for what.
 
-The history fills the windows and is what baselines may be fitted on; a draw is read after it, as
-the stream would go on.
+The history fills the windows and is what baselines may be fitted on, parted as `train` parts it; a
+draw is read after it, as the stream would go on.
 """
 
 from __future__ import annotations
@@ -9,21 +9,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from msgspec import Struct
 
+from models.baselines.detector import Draw
 from models.dataset import Dataset, read, split
 from models.schema import Schema
+from models.training.parts import CHOOSE, FIT, SHARES, by_lot
 from stream_app.core.errors import Misconfigured
 from stream_app.core.window import Ints, WindowPolicy
 
-_SHARES: Final = (0.7, 0.3)  # of the history's users: to fit on, to choose and set limits on
-
 
 class Inputs(Struct, frozen=True, kw_only=True):
-    """Files; `tests` and `test_labels` go in pairs, one a draw."""
+    """Files. Labels of `valid` and `tests` go with them in pairs, or one file is for all."""
 
     data: tuple[Path, ...] = ()
     labels: tuple[Path, ...] = ()
@@ -36,11 +35,15 @@ class Inputs(Struct, frozen=True, kw_only=True):
         """Raises Misconfigured."""
         if not self.tests or not self.test_labels:
             raise Misconfigured("give what is to be judged (--test) and its truth (--test-labels)")
-        if len(self.test_labels) not in (1, len(self.tests)):
-            raise Misconfigured(
-                f"{len(self.tests)} --test but {len(self.test_labels)} --test-labels: give one for "
-                "each draw, in the same order, or one for all"
-            )
+        for name, files, labels in (
+            ("--test", self.tests, self.test_labels),
+            ("--valid", self.valid, self.valid_labels),
+        ):
+            if len(labels) not in (1, len(files)) and labels:
+                raise Misconfigured(
+                    f"{len(files)} {name} but {len(labels)} {name}-labels: give one for each draw, "
+                    "in the same order, or one for all"
+                )
         if self.valid and not self.data:
             raise Misconfigured("--valid stands between --data and --test: give --data as well")
         if (self.labels and not self.data) or (self.valid_labels and not self.valid):
@@ -59,66 +62,88 @@ class Inputs(Struct, frozen=True, kw_only=True):
             *self.test_labels,
         )
 
-    def labels_of(self, draw: int) -> Path:
-        return self.test_labels[draw if len(self.test_labels) > 1 else 0]
+    @property
+    def labelled(self) -> bool:
+        """Whether there is something to learn from labels."""
+        return bool(self.labels or self.valid_labels)
 
 
 class History(Struct, frozen=True):
-    """What came before the draws."""
+    """What came before: data sets over the same background, and which of their events are to fit
+    on, and which to choose and set limits on.
+    """
 
-    data: Dataset
-    fit_on: Ints
-    choose_on: Ints
-    labelled: bool
+    draws: tuple[Draw, ...]
+    families: frozenset[str]  # of attacks, by the labels of all of it
 
 
 def read_history(inputs: Inputs, schema: Schema, policy: WindowPolicy, seed: int) -> History:
-    """With `valid`, that is what to choose on; else some users of the history.
+    """Users and campaigns 70 : 30, as `train` parts them by the same seed.
 
-    Raises Misconfigured.
+    Each of `valid` is read after the data, for itself; where there are any, what is chosen by
+    comes from them alone. Raises Misconfigured.
     """
-    labels = [*inputs.labels, *inputs.valid_labels]
-    data = read([*inputs.data, *inputs.valid], labels, schema, policy)
-    if labels and not any(label is not None for label in data.labels):
-        raise Misconfigured(
-            f"none of the labels in {_named(labels)} is of an event in "
-            f"{_named([*inputs.data, *inputs.valid])}: do the files belong together?"
-        )
+    base = read(inputs.data, inputs.labels, schema, policy)
+    if inputs.labels and not any(label is not None for label in base.labels):
+        raise _strangers(inputs.labels, inputs.data)
+    fit_on, choose_on = split(base, (SHARES[FIT], 1 - SHARES[FIT]), seed)
+    draws = [Draw(base, fit_on, choose_on)]
     if inputs.valid:
-        later = data.file >= len(inputs.data)
-        fit_on, choose_on = np.flatnonzero(~later), np.flatnonzero(later)
-    else:
-        fit_on, choose_on = split(data, _SHARES, seed)
-    if not len(fit_on) or not len(choose_on):
+        part = np.zeros(len(base), np.int8)
+        part[choose_on] = CHOOSE
+        of_user = {base.users[u]: p for u, p in zip(base.user.tolist(), part.tolist(), strict=True)}
+        draws = [
+            _valid_draw(inputs, at, schema, policy, of_user, seed)
+            for at in range(len(inputs.valid))
+        ]
+    if not all(len(draw.fit_on) and len(draw.choose_on) for draw in draws):
         raise Misconfigured(
-            "the history has too few users to fit baselines on some and choose by others: "
-            "give more --data, or --valid"
+            "the history has too few users to fit on some and choose by others: give more --data, "
+            "or --valid"
         )
-    return History(data, fit_on, choose_on, bool(labels))
+    families = {family for draw in draws for family in draw.data.of("family")} - {""}
+    return History(tuple(draws), frozenset(families))
+
+
+def _valid_draw(
+    inputs: Inputs,
+    at: int,
+    schema: Schema,
+    policy: WindowPolicy,
+    of_user: dict[str, int],
+    seed: int,
+) -> Draw:
+    labels = _pair(inputs.valid_labels, at)
+    data = read([*inputs.data, inputs.valid[at]], [*inputs.labels, *labels], schema, policy)
+    new = data.file == len(inputs.data)
+    if labels and all(data.labels[n] is None for n in np.flatnonzero(new).tolist()):
+        raise _strangers(labels, inputs.valid[at : at + 1])
+    part = by_lot(data, of_user, SHARES, seed)
+    # The background is the same in all draws: it is fitted to once.
+    to_fit = (part == FIT) & (new if at else True)
+    return Draw(data, np.flatnonzero(to_fit), np.flatnonzero(new & (part > FIT)))
 
 
 def read_draw(
     inputs: Inputs, draw: int, schema: Schema, policy: WindowPolicy
 ) -> tuple[Dataset, Ints]:
-    """A draw after the history; and its events to be judged.
+    """A draw to be judged, after the data and the first of `valid`; and its events.
 
     Raises Misconfigured if its labels are of other events.
     """
-    path, labels = inputs.tests[draw], inputs.labels_of(draw)
+    path, labels = inputs.tests[draw], _pair(inputs.test_labels, draw)
+    before = [*inputs.data, *inputs.valid[:1]]
     data = read(
-        [*inputs.data, *inputs.valid, path],
-        [*inputs.labels, *inputs.valid_labels, labels],
+        [*before, path],
+        [*inputs.labels, *_pair(inputs.valid_labels, 0), *labels],
         schema,
         policy,
     )
-    events = np.flatnonzero(data.file == len(inputs.data) + len(inputs.valid))
+    events = np.flatnonzero(data.file == len(before))
     if not len(events):
         raise Misconfigured(f"no event in {path} is new after the history: nothing to judge")
     if all(data.labels[at] is None for at in events.tolist()):
-        raise Misconfigured(
-            f"none of the labels in {labels} is of an event in {path}: do the files belong "
-            "together?"
-        )
+        raise _strangers(labels, [path])
     return data, events
 
 
@@ -131,5 +156,15 @@ def hashed(paths: Sequence[Path]) -> dict[str, str]:
     return found
 
 
-def _named(paths: Sequence[Path]) -> str:
-    return ", ".join(map(str, paths))
+def _pair(labels: tuple[Path, ...], at: int) -> tuple[Path, ...]:
+    return labels[at : at + 1] if len(labels) > 1 else labels
+
+
+def _strangers(labels: Sequence[Path], events: Sequence[Path]) -> Misconfigured:
+    def named(paths: Sequence[Path]) -> str:
+        return ", ".join(map(str, paths))
+
+    return Misconfigured(
+        f"none of the labels in {named(labels)} is of an event in {named(events)}: do the files "
+        "belong together?"
+    )

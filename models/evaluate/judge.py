@@ -30,7 +30,7 @@ from models.evaluate.summary import (
     nested,
     sampled,
 )
-from models.evaluate.truth import Truth, check
+from models.evaluate.truth import SEEN, UNSEEN, Truth, check
 from models.simulate.world import DIFFICULTIES
 from stream_app.core.errors import Misconfigured
 
@@ -211,5 +211,6 @@ def _group_counts(truth: Truth, units: Units) -> dict[str, dict[str, Count]]:
 
 
 def _rank(value: str) -> tuple[int, str]:
-    """Difficulties as they rise, all else by name."""
-    return (DIFFICULTIES.index(value) if value in DIFFICULTIES else -1, value)
+    """Difficulties as they rise, seen before unseen, all else by name."""
+    first = (*DIFFICULTIES, SEEN, UNSEEN)
+    return (first.index(value) if value in first else -1, value)

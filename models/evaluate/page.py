@@ -20,7 +20,7 @@ body { font: 15px/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; color
 main { max-width: 1180px; margin: 0 auto; padding: 28px 20px 60px }
 h1 { font-size: 26px; margin: 0 0 4px } h2 { font-size: 18px; margin: 34px 0 8px }
 p { margin: 6px 0; max-width: 90ch } .quiet { color: #57606a; font-size: 13.5px }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(200px, 1fr)); gap: 12px;
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(165px, 1fr)); gap: 12px;
   margin: 20px 0 }
 .card, figure, .table { background: #fff; border: 1px solid #dfe3e8; border-radius: 8px }
 .card { padding: 12px 16px } .card b { display: block; font-size: 25px; font-weight: 600 }

@@ -78,10 +78,12 @@ def plots(report: Report) -> Iterator[Plot]:
                 "Bins of equal mass, on logarithmic axes, since anomalies are rare. On the dashed "
                 "line a probability is what it says.",
             )
-    with axes() as (drawn, done):
-        charts.histogram(drawn, curves[report.reference]["histogram"])
-        note = "Share of each kind's events, on a logarithmic axis."
-        yield Plot(f"Scores of {report.reference}", done(), note)
+    for name in who.names[:2]:
+        with axes() as (drawn, done):
+            charts.histogram(drawn, curves[name]["histogram"])
+            note = "Share of each kind's events, on a logarithmic axis."
+            best = "" if name == report.reference else ", the strongest other"
+            yield Plot(f"Scores of {name}{best}", done(), note)
     yield from _by_group(report, who, less)
 
 

@@ -6,13 +6,13 @@ import platform
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from msgspec import Struct
 
 from models import schema as schemas
-from models.baselines import NAMES, detectors
+from models.baselines import NAMES, OF_BUNDLE, OF_SCHEMA, detectors
 from models.dataset import Dataset
 from models.evaluate.contestants import Baseline, Contestant, Outcome, Shipped, scored
 from models.evaluate.drift import drift_of
@@ -24,6 +24,9 @@ from models.evaluate.truth import Truth, joined, truth_of
 from models.schema import Schema
 from stream_app.core.errors import Misconfigured
 from stream_app.core.window import Ints, WindowPolicy
+
+if TYPE_CHECKING:
+    from models.bundle import Bundle
 
 Progress = Callable[[str, int, int], None]  # what is done, steps done, steps in all
 
@@ -94,7 +97,7 @@ def evaluate(request: Request, progress: Progress = lambda what, done, of: None)
     shipped = [Shipped(m.name, m.folder, request.device, m.members) for m in request.models]
     main = shipped[0].bundle.schema if shipped else schemas.load(request.schema)
     known = _Known([], [], {}, [])
-    baselines = _baselines(request, main, known.notes)
+    baselines = _baselines(request, main, shipped[0].bundle if shipped else None, known.notes)
     outcomes: dict[int, list[Outcome]] = {}
     everybody: list[Contestant] = [*shipped, *baselines]
     for schema in _different([main, *(one.bundle.schema for one in shipped)]):
@@ -106,7 +109,6 @@ def evaluate(request: Request, progress: Progress = lambda what, done, of: None)
         for one, judged in zip(own, _judged(request, schema, own, known, progress), strict=True):
             outcomes[id(one)] = judged
     truth = joined(known.truths)
-    _check_unseen(request, truth)
     by_name: dict[str, list[Contestant]] = {}
     for one in everybody:
         by_name.setdefault(one.name, []).append(one)
@@ -143,54 +145,69 @@ def _judged(
     known: _Known,
     progress: Progress,
 ) -> list[list[Outcome]]:
-    """(contestants, draws), all of one schema. What the first schema tells is kept in `known`."""
+    """(contestants, draws), all of one schema. What the first schema tells is kept in `known`.
+
+    All is read before anything is fitted, so that files that do not fit are told at once.
+    """
     inputs, policy = request.inputs, WindowPolicy()
-    first = not known.truths
     history: History | None = None
     if inputs.data:
         progress("reading the history", 0, 1)
         history = read_history(inputs, schema, policy, request.seed)
-        for at, one in enumerate(contestants):
-            progress(f"fitting {one.name}", at, len(contestants))
-            one.prepare(history.data, history.fit_on, history.choose_on)
-    found: list[list[Outcome]] = [[] for _ in contestants]
+    draws = []
     for draw in range(len(inputs.tests)):
         progress(f"reading draw {draw + 1}", draw, len(inputs.tests))
-        data, events = read_draw(inputs, draw, schema, policy)
-        truth = truth_of(
-            data, events, schema.task_names, seen=_seen(history), unseen=request.unseen
+        draws.append(read_draw(inputs, draw, schema, policy))
+    truths = [
+        truth_of(
+            data, events, schema.task_names, seen=_seen(inputs, history), unseen=request.unseen
         )
-        if first:
-            known.truths.append(truth)
+        for data, events in draws
+    ]
+    if not known.truths:
+        _check_unseen(request, truths)
+        known.truths = truths
+        for draw, (data, events) in enumerate(draws):
             known.leaks.append(leaking_fields([inputs.tests[draw]], data))
             known.notes += _notes(data, events, draw)
-            if draw == 0 and history is not None:
-                known.drift |= drift_of(data, np.arange(int(events[0])), events, schema)
-        elif not np.array_equal(known.truths[draw].at_ms, truth.at_ms):
-            raise Misconfigured(
-                "the models read different events of the same files, because the types of their "
-                "schemas differ: judge them apart"
-            )
-        for at, one in enumerate(contestants):
-            progress(f"{one.name} scores draw {draw + 1}", at, len(contestants))
-            found[at].append(one.judge(data, events))
+        if history is not None:
+            data, events = draws[0]
+            known.drift |= drift_of(data, np.arange(int(events[0])), events, schema)
+    elif any(
+        not np.array_equal(one.at_ms, other.at_ms)
+        for one, other in zip(known.truths, truths, strict=True)
+    ):
+        raise Misconfigured(
+            "the models read different events of the same files, because the types of their "
+            "schemas differ: judge them apart"
+        )
+    found = []
+    for at, one in enumerate(contestants):
+        if history is not None:
+            progress(f"fitting {one.name}", at, len(contestants))
+            one.prepare(history.draws)
+        progress(f"{one.name} scores", at, len(contestants))
+        found.append([one.judge(data, events) for data, events in draws])
     return found
 
 
-def _baselines(request: Request, schema: Schema, notes: list[str]) -> list[Baseline]:
+def _baselines(
+    request: Request, schema: Schema, bundle: Bundle | None, notes: list[str]
+) -> list[Baseline]:
     inputs = request.inputs
-    wanted = NAMES if request.baselines is None else request.baselines
+    wanted = request.baselines
+    if wanted is None:
+        wanted = (*NAMES, *OF_SCHEMA, *(OF_BUNDLE if bundle is not None else ()))
     if not wanted:
         return []
     if not inputs.data:
         notes.append("No baselines: there is no history (--data) to fit them on.")
         return []
-    labelled = bool(inputs.labels or inputs.valid_labels)
     made: list[Baseline] = []
     left_out: list[str] = []
     for seed in range(request.seed, request.seed + request.seeds):
-        for one in detectors(wanted, seed, request.threads):
-            if not one.labels or labelled:
+        for one in detectors(wanted, seed, request.threads, schema=schema, bundle=bundle):
+            if not one.labels or inputs.labelled:
                 made.append(Baseline(one, len(schema.task_names)))
             elif request.baselines is None:
                 left_out.append(one.name)
@@ -202,10 +219,10 @@ def _baselines(request: Request, schema: Schema, notes: list[str]) -> list[Basel
     if not inputs.valid:
         notes.append(
             "Limits for budgets, and the calibration of baselines, come from 30 % of the history's "
-            "users. A model that was trained on these users knows them, so its limits may be too "
-            "low; --valid takes events that no training saw."
+            "users, those that `train` keeps aside of the same file by the same seed. A model that "
+            "was trained on them knows them, so its limits are too low; --valid takes later events."
         )
-    if not labelled:
+    if not inputs.labelled:
         notes.append(
             "The history has no labels: baselines have no calibration and decide by the limit of "
             "the 1 % budget."
@@ -229,15 +246,13 @@ def _notes(data: Dataset, events: Ints, draw: int) -> list[str]:
     return notes
 
 
-def _seen(history: History | None) -> set[str] | None:
-    """Families that the history has labels of, as the only thing known of training."""
-    if history is None or not history.labelled:
-        return None
-    return set(history.data.of("family")) - {""}
+def _seen(inputs: Inputs, history: History | None) -> frozenset[str] | None:
+    """Families that the history has labels of: all that is known of training."""
+    return history.families if history is not None and inputs.labelled else None
 
 
-def _check_unseen(request: Request, truth: Truth) -> None:
-    there = set(truth.group("family").tolist()) - {""}
+def _check_unseen(request: Request, truths: Sequence[Truth]) -> None:
+    there = {family for truth in truths for family in truth.group("family").tolist()} - {""}
     for family in request.unseen:
         if family not in there:
             raise Misconfigured(

@@ -82,12 +82,13 @@ def figure(one: Figure | None) -> str:
 
 
 def difference(one: Difference | Figure | None) -> str:
-    """+0.051 [+0.020, +0.080]"""
+    """+0.051 [+0.020, +0.080] *, where the interval does not hold 0"""
     if one is None or math.isnan(one.value):
         return "–"
     if one.low is None or one.high is None or math.isnan(one.low):
         return f"{one.value:+.3f}"
-    return f"{one.value:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
+    certain = " *" if one.low > 0 or one.high < 0 else ""
+    return f"{one.value:+.3f} [{one.low:+.3f}, {one.high:+.3f}]{certain}"
 
 
 def share(value: float | None) -> str:
@@ -122,14 +123,16 @@ def _differences(report: Report) -> Iterator[Table]:
         f"{report.reference} less each other, on the same resamples",
         ["other", "share of misses removed", *(TITLES[m] for m in measures)],
         rows,
-        "A gain whose interval holds 0 is no gain. Misses removed: 1 - (1 - AP of "
-        f"{report.reference}) / (1 - AP of the other). Of the share before the first alert, less "
-        "is better.",
+        "A gain whose interval holds 0 is no gain; an asterisk marks the others. Misses removed: "
+        f"1 - (1 - AP of {report.reference}) / (1 - AP of the other). Of the share before the "
+        "first alert, less is better.",
     )
     rows = []
     for name, by_group in report.group_differences.items():
         for group in ("difficulty", "seen", "place"):
-            for value, found in by_group.get(group, {}).items():
+            told = by_group.get(group, {})
+            for value in (value for value in report.groups.get(group, {}) if value in told):
+                found = told[value]
                 rows.append(
                     [
                         name,

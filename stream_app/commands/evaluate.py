@@ -48,10 +48,13 @@ def evaluate(
     labels: Annotated[list[Path] | None, typer.Option(help="Truth of --data; repeatable.")] = None,
     valid: Annotated[
         list[Path] | None,
-        typer.Option(help="Events between --data and --test, to set limits on; repeatable."),
+        typer.Option(
+            help="Later events to learn from and set limits on; repeatable: each a labelled draw. "
+            "The first comes before --test."
+        ),
     ] = None,
     valid_labels: Annotated[
-        list[Path] | None, typer.Option(help="Truth of --valid; repeatable.")
+        list[Path] | None, typer.Option(help="Truth of --valid; one for each.")
     ] = None,
     baselines: Annotated[
         str, typer.Option(help="all (that --labels allow), none, or NAME,NAME,…")

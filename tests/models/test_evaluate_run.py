@@ -138,7 +138,7 @@ def test_limits_and_calibration_come_from_events_that_nothing_was_fitted_on(part
     history = read_history(parts.inputs(), schema, WindowPolicy(), 0)
     spy = Spy()
     one = Baseline(spy, 3)
-    one.prepare(history.data, history.fit_on, history.choose_on)
+    one.prepare(history.draws)
     fit_on, choose_on = spy.fitted
     assert fit_on
     assert choose_on
@@ -155,21 +155,36 @@ def test_limits_and_calibration_come_from_events_that_nothing_was_fitted_on(part
     assert (judged.probabilities <= 1).all()
 
 
-def test_valid_events_are_chosen_on_and_come_after_the_history(
-    parts: Parts, tmp_path: Path
-) -> None:
-    from models.evaluate.inputs import read_history
+def test_every_valid_draw_comes_after_the_history_for_itself(parts: Parts, tmp_path: Path) -> None:
+    from models.evaluate.inputs import read_draw, read_history
 
-    valid = write(tmp_path, "valid", seed=5, hour=12)
+    draws = [write(tmp_path, f"valid{n}", seed=5 + n, hour=12, users=150) for n in range(2)]
     inputs = msgspec.structs.replace(
-        parts.inputs(), valid=(valid.data,), valid_labels=(valid.labels,)
+        parts.inputs(labelled=False),
+        valid=tuple(files.data for files in draws),
+        valid_labels=tuple(files.labels for files in draws),
     )
-    history = read_history(inputs, schemas.load("shop"), WindowPolicy(), 0)
+    assert inputs.labelled
+    schema = schemas.load("shop")
+    history = read_history(inputs, schema, WindowPolicy(), 0)
+    assert history.families == {"flood", "drip"}
     named = [
-        {history.data.event_ids[at].split("-")[0] for at in some.tolist()}
-        for some in (history.fit_on, history.choose_on)
+        [{d.data.event_ids[at].split("-")[0] for at in some} for some in (d.fit_on, d.choose_on)]
+        for d in history.draws
     ]
-    assert named == [{"past"}, {"valid"}]
+    assert named == [[{"past", "valid0"}, {"valid0"}], [{"valid1"}, {"valid1"}]]
+    users = [
+        [{d.data.users[d.data.user[at]] for at in some} for some in (d.fit_on, d.choose_on)]
+        for d in history.draws
+    ]
+    assert not (users[0][0] | users[1][0]) & (users[0][1] | users[1][1])  # a user in one part
+    spy = Spy()
+    Baseline(spy, 3).prepare(history.draws)
+    assert {name.split("-")[0] for name in spy.fitted[0]} == {"past", "valid0"}
+    data, events = read_draw(inputs, 0, schema, WindowPolicy())
+    told = [event_id.split("-")[0] for event_id in data.event_ids]
+    assert list(dict.fromkeys(told)) == ["past", "valid0", "one"]
+    assert {told[at] for at in events.tolist()} == {"one"}
 
 
 def test_everything_that_was_asked_is_in_the_report(found: Evaluation) -> None:
@@ -232,10 +247,11 @@ def test_without_labels_of_the_history_what_learns_from_labels_is_left_out(
     from models.evaluate import run
 
     monkeypatch.setattr(run, "NAMES", ("velocity", "spy"))
+    monkeypatch.setattr(run, "OF_SCHEMA", ())
     monkeypatch.setattr(
         run,
         "detectors",
-        lambda names, seed, threads: [
+        lambda names, seed, threads, **more: [
             Spy() if name == "spy" else made([name], seed, threads)[0] for name in names
         ],
     )
@@ -260,7 +276,8 @@ def test_wrong_use_is_told(parts: Parts, tmp_path: Path) -> None:
     good = parts.inputs()
 
     def refused(match: str, inputs: Inputs = good, **settings: object) -> None:
-        request = msgspec.structs.replace(Request(inputs=inputs, bootstrap=0), **settings)
+        given = {"baselines": ("velocity",), **settings}
+        request = msgspec.structs.replace(Request(inputs=inputs, bootstrap=0), **given)
         with pytest.raises(Misconfigured, match=match):
             evaluate(request)
 
@@ -270,8 +287,8 @@ def test_wrong_use_is_told(parts: Parts, tmp_path: Path) -> None:
     refused("is no file", replace(good, tests=(tmp_path / "none", tmp_path / "none")))
     refused("fitted on a history", replace(good, data=(), labels=()), baselines=("velocity",))
     refused("labels, but not the events", replace(good, data=()))
-    refused(r"do the files belong\s+together", replace(good, test_labels=good.labels))
-    refused(r"do the files belong\s+together", replace(good, labels=good.test_labels[:1]))
+    refused(r"do the files\s+belong\s+together", replace(good, test_labels=good.labels))
+    refused(r"do the files\s+belong\s+together", replace(good, labels=good.test_labels[:1]))
     refused("new after the history", replace(good, tests=good.data, test_labels=good.labels))
     refused("no baseline 'guess'", baselines=("guess",))
     refused("family 'flod'; there are drip, flood", unseen=("flod",))
