@@ -80,7 +80,7 @@ class BatchConsumer(driver.Consumer):
         async with self._polling:
             if not self.flow_active:
                 return None
-            polled, _ = await self._wait_next_records(POLL_S)
+            polled: Mapping[TP, list[Record]] | None = (await self._wait_next_records(POLL_S))[0]
             return polled
 
     async def _deliver(self, polled: Mapping[TP, list[Record]]) -> None:
