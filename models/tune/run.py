@@ -91,12 +91,11 @@ def tune(
     asked = _asked(subject, sources, options, schema, start)
     with opened(wanted.study, asked, options.seed) as study:
         material = gather(sources, options, schema, processes, Watch(progress))
-        for name, events in (("choose", material.choose_on), ("calibrate", material.calibrate_on)):
-            if not material.data.anomalous[events].any():
-                raise Misconfigured(
-                    f"there is no anomaly among the users who {name}: give labels, or leave out "
-                    "--simulate 0"
-                )
+        if not material.data.anomalous[material.choose_on].any():
+            raise Misconfigured(
+                "there is no anomaly among the users who choose: give labels, or leave out "
+                "--simulate 0"
+            )
         if before := study.tried():
             progress(f"going on with {wanted.study}: {len(before)} trials are done")
         while len(done := study.tried()) < wanted.trials:
@@ -158,9 +157,12 @@ def _keep(report: TuneReport, wanted: Wanted) -> None:
     best, first = report.best, report.trials[0]
     told = [
         f"Best of {len(report.trials)} trials, number {best.number}; judged by {report.judged_by}.",
-        f"Average precision {best.chosen_by:.4f}, as usual {first.chosen_by:.4f}; on users who "
-        f"chose nothing {best.kept_aside:.4f} and {first.kept_aside:.4f}.",
+        f"Average precision {best.chosen_by:.4f}; of the usual settings {first.chosen_by:.4f}.",
     ]
+    if not math.isnan(best.kept_aside):
+        told.append(
+            f"On users who chose nothing {best.kept_aside:.4f}, and {first.kept_aside:.4f}."
+        )
     new = wanted.out.with_name(f"{wanted.out.name}.new")
     try:
         wanted.out.parent.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ _WARM_UP: Final = 1  # epochs before any trial is cut short
 
 
 class Tried(Struct, frozen=True, kw_only=True):
-    """A trial that is done. Average precisions; NaN where it was cut short."""
+    """A trial that is done. Average precisions; NaN where there is none."""
 
     number: int
     settings: Settings

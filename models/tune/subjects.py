@@ -34,7 +34,7 @@ Reached = Callable[[int, float], None]  # epoch, its average precision; may rais
 
 
 class Judged(Struct, frozen=True):
-    """Average precision of one fit."""
+    """Average precision of one fit; NaN of those kept aside if no anomaly is among them."""
 
     chosen_by: float
     kept_aside: float

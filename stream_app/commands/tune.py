@@ -156,7 +156,7 @@ def _tell(report: TuneReport) -> None:
         row = [
             f"{one.number}",
             "cut short" if one.pruned else f"{one.chosen_by:.4f}",
-            "" if one.pruned else f"{one.kept_aside:.4f}",
+            "" if math.isnan(one.kept_aside) else f"{one.kept_aside:.4f}",
             f"{one.seconds:.0f}",
             ", ".join(f"{name} {value:.4g}" for name, value in one.settings.items()),
         ]
