@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from models.simulate.attacks import FAMILIES
 from models.simulate.dice import Dice
 from models.simulate.raid import Part, Raid
-from models.simulate.world import HOUR_MS, Difficulty, Script, Step, World
+from models.simulate.world import DIFFICULTIES, HOUR_MS, Difficulty, Script, Step, World
 
 _ONLY_REAL: Final = ("account_takeover", "credential_stuffing")
+_MIXED: Final = 0.4  # of varied campaigns
 SPREAD_H: Final = {"easy": (0.05, 1.0), "medium": (1.0, 8.0), "hard": (6.0, 48.0)}
 
 
@@ -29,25 +31,30 @@ def campaign(
     start_ms: float,
     pace: float = 1.0,
     max_events: int = 1_000_000,
+    varied: bool = False,
+    mixed_with: Sequence[str] = (),
 ) -> list[Script]:
     """The scripts of one campaign from `start_ms` on.
 
     `pace` stretches the time over which its accounts begin (1: minutes to two days, by difficulty);
     the rhythm of an account stays. Accounts beyond `max_events` are left out, all but the first.
+    `varied`: sizes, rhythm, camouflage and spread are drawn for themselves, whatever the
+    difficulty, and some accounts do what one of `mixed_with` does as well; to learn from alone.
     """
     dice = world.dice
-    raid = Raid(world, difficulty, place, start_ms)
-    spread_ms = dice.between(*SPREAD_H[difficulty]) * HOUR_MS * pace
+    raid = Raid(world, difficulty, place, start_ms, varied=varied)
+    rhythm = dice.pick(DIFFICULTIES) if varied else difficulty
+    spread_ms = dice.between(*SPREAD_H[rhythm]) * HOUR_MS * pace
     scripts: list[Script] = []
     events = 0
-    for part in FAMILIES[family](raid):
+    for part in _parts(raid, family, mixed_with if varied else ()):
         if not part.steps:
             continue
         steps = part.steps
         gaps = part.gaps_ms
         if gaps is None:
             steps = _camouflaged(world, part)[: max(max_events, 3)]
-            gaps = gaps_ms(world, difficulty, len(steps))
+            gaps = gaps_ms(world, rhythm, len(steps))
         if scripts and events + len(steps) > max_events:
             break
         events += len(steps)
@@ -63,6 +70,18 @@ def campaign(
             at_ms += gap
         scripts.append(Script(part.person, acts))
     return scripts
+
+
+def _parts(raid: Raid, family: str, mixed_with: Sequence[str]) -> list[Part]:
+    """What the accounts do; of a mixture, at times with the steps of another family among it."""
+    parts = FAMILIES[family](raid)
+    if mixed_with and raid.dice.chance(_MIXED):
+        others = FAMILIES[raid.dice.pick(mixed_with)](raid)
+        for part, other in zip(parts, others, strict=False):
+            at = raid.dice.whole(0, len(part.steps))
+            part.steps = [*part.steps[:at], *other.steps, *part.steps[at:]]
+            part.gaps_ms = None
+    return parts
 
 
 def _camouflaged(world: World, part: Part) -> list[Step]:

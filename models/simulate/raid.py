@@ -22,19 +22,30 @@ class Part(Struct):
 class Raid:
     """One campaign in the making: what all families draw from."""
 
-    def __init__(self, world: World, difficulty: Difficulty, place: str, start_ms: float) -> None:
+    def __init__(
+        self,
+        world: World,
+        difficulty: Difficulty,
+        place: str,
+        start_ms: float,
+        *,
+        varied: bool = False,
+    ) -> None:
         self.world, self.dice, self.place = world, world.dice, place
-        self.start_ms = start_ms
+        self.start_ms, self._varied = start_ms, varied
         self.level = DIFFICULTIES.index(difficulty)
         dice = self.dice
         self.size = dice.log_between(0.25, 1.0)
         self.hidden = dice.between(*((0.0, 0.1), (0.15, 0.4), (0.3, 0.65))[self.level])
+        if varied:
+            self.hidden = dice.between(0.0, 0.65)
         # How often an item is one that hardly anybody looks at: people do that too, in thin feeds.
         self.obscure = dice.pick((0.0, 0.3, dice.uniform()))
 
     def some(self, *by_level: Range) -> int:
         """A number from the range of the difficulty; large ones vary with the campaign's size."""
-        low, high = by_level[self.level] if len(by_level) > 1 else by_level[0]
+        level = self.dice.whole(0, 2) if self._varied else self.level
+        low, high = by_level[level] if len(by_level) > 1 else by_level[0]
         drawn = self.dice.whole(low, high)
         return drawn if high < 10 else max(2, round(drawn * self.size))
 

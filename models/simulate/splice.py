@@ -38,20 +38,21 @@ def splice(
     look_alike_rate: float = 0.03,
     from_ms: int = 0,
     campaign_events: int | None = None,
+    varied: bool = False,
 ) -> tuple[list[dict[str, object]], list[Label]]:
     """Real events with attacks among them, in order of arrival, and a label for each.
 
     `events`: canonical, `event_time` in epoch ms, in order of arrival; theirs is kept. `rate` and
     `look_alike_rate`: spliced events as a share of the real ones since `from_ms`. Real events are
     labelled 0, and get an id (`seed-n`) where they have none. `campaign_events`: at most so many of
-    one campaign; a tenth of all attacks, if not given.
+    one campaign; a tenth of all attacks, if not given. `varied` as for `campaign`.
     """
     world = Recorded(events, np.random.default_rng(seed), from_ms)
     named = all("event_id" in e for e in events)
     ids = Forge(world.dice, [str(e["event_id"]) for e in events] if named else [])
     wanted = rate * len(world.starts_ms)
     largest = campaign_events or max(25, int(0.1 * wanted))
-    made = _attacks(world, ids, seed, wanted, largest, families, difficulties)
+    made = _attacks(world, ids, seed, wanted, largest, families, difficulties, varied)
     made += _scenes(world, ids, look_alike_rate * len(world.starts_ms))
     if any("session_id" in e for e in events[:1000]):
         _add_sessions(world.dice, events, [event for event, _ in made])
@@ -94,6 +95,7 @@ def _attacks(
     largest: int,
     families: Sequence[str],
     difficulties: Sequence[Difficulty],
+    varied: bool,
 ) -> list[Made]:
     """Campaigns until there are enough events; the least seen family and difficulty next."""
     dice = world.dice
@@ -117,6 +119,8 @@ def _attacks(
             start_ms=_start_ms(world),
             pace=pace,
             max_events=largest,
+            varied=varied,
+            mixed_with=families,
         )
         label = Label(
             event_id="",

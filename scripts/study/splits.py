@@ -115,8 +115,8 @@ def background(events: Sequence[Raw]) -> Background:
     )
 
 
-def train(real: Background, number: int, families: Sequence[str]) -> Part:
-    """One replica: the same people, other attacks."""
+def train(real: Background, number: int, families: Sequence[str], *, varied: bool = False) -> Part:
+    """One replica: the same people, other attacks. `varied` as for `splice`."""
     seed = 1000 + number
     people = behead(real.history, 0.2, np.random.default_rng(seed))
     attacks, scenes = TRAIN_RATES

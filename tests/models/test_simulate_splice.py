@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from models.simulate.campaign import campaign
+from models.simulate.raid import Raid
+from models.simulate.recorded import Recorded
 from models.simulate.shop import SimulationConfig, simulate
 from models.simulate.splice import behead, splice
 from models.simulate.style import STYLES
@@ -39,6 +42,37 @@ def test_shares_are_near_those_asked_for(events: list[Raw]) -> None:
 def test_the_same_seed_splices_the_same(events: list[Raw]) -> None:
     assert splice(events, 4) == splice(events, 4)
     assert splice(events, 4) != splice(events, 5)
+
+
+def test_varied_campaigns_keep_to_the_rules_of_others(events: list[Raw]) -> None:
+    spliced, labels = splice(events, 4, 0.1, varied=True)
+    assert (spliced, labels) == splice(events, 4, 0.1, varied=True)
+    assert spliced != splice(events, 4, 0.1)[0]
+    ids = {e["event_id"] for e in events}
+    assert [e for e in spliced if e["event_id"] in ids] == events
+    assert {frozenset(e) for e in spliced} == {frozenset(e) for e in events}
+
+
+def test_a_varied_campaign_hides_by_no_difficulty(events: list[Raw]) -> None:
+    def hidden(*, varied: bool) -> list[float]:
+        world = Recorded(events, np.random.default_rng(0), 0)
+        return [Raid(world, "easy", "new", 0.0, varied=varied).hidden for _ in range(50)]
+
+    assert max(hidden(varied=False)) <= 0.1
+    assert max(hidden(varied=True)) > 0.4
+
+
+def test_some_varied_campaigns_do_what_another_family_does_as_well(events: list[Raw]) -> None:
+    def kinds(*mixed: str) -> list[set[str]]:
+        world = Recorded(events, np.random.default_rng(1), 0)
+        drawn = [
+            campaign(world, "scraping", "easy", "new", start_ms=0.0, varied=True, mixed_with=mixed)
+            for _ in range(20)
+        ]
+        return [{s.type for script in scripts for _, s in script.acts} for scripts in drawn]
+
+    alone = sum("cart" in found for found in kinds())
+    assert sum("cart" in found for found in kinds("cart_hoarding")) > alone
 
 
 def test_only_what_is_asked_for_is_spliced(events: list[Raw]) -> None:
