@@ -1,0 +1,232 @@
+"""Stage 1b, context: what the site saw of an event's item before it, as fields of its stored row.
+
+A schema says which of a row's categories are looked at (`ContextPlan`); for each the newest
+visitors are kept (`crowd`), and an event is told of those among them that are others:
+
+    since N   time since the N-th newest of them was there; code 20 ln(1 + seconds)
+    users     how many there are, up to 16
+    share M   how many of 100 have a mark: are new accounts (first seen less than 6 h before that
+              visit), or did something of a type in their newest visit (10 s)
+    user N    16 bits of the N-th of their numbers: everywhere the same ones of the same people, so
+              that two crowds can be compared by them alone
+
+It sees buckets of 10 s of event time before its own, by events that arrived before it. So neither
+the order within a bucket nor how records fell into groups matters, and a redelivered event changes
+nothing. What it saw is stored with its row; later windows and redeliveries read it from there.
+Measured: docs/decisions.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+from xxhash import xxh3_64_intdigest
+
+from stream_app.core import crowd
+from stream_app.core.accounts import Accounts
+from stream_app.core.crowd import BUCKET_MS, CAPACITY, KEPT, SPAN, Crowds
+from stream_app.core.window import Ints, Rows
+
+What = Literal["since", "users", "share", "user"]
+NEW: Final = 0  # the mark of new accounts; those of event types follow
+MARKS: Final = 8
+COMPANY: Final = 4  # users of a crowd whose numbers a row can keep
+NONE: Final = 255
+NEW_BUCKETS: Final = 6 * 3600 * 1000 // BUCKET_MS
+SECONDS_CODE: Final = 20.0  # steps a factor e
+SHARE_CODE: Final = 100.0
+
+_USERS: Final = np.uint64((1 << crowd.USER_BITS) - 1)
+_SMALL: Final = 1024  # things a book begins with
+_AGE: Final = np.round(SECONDS_CODE * np.log1p(np.arange(SPAN + 1) * BUCKET_MS / 1000)).astype(
+    np.uint8
+)
+
+
+class Asked(Struct, frozen=True):
+    """A field of the row, and what it tells of which thing."""
+
+    field: str
+    thing: int  # index into the plan's things
+    what: What
+    place: int = 0  # N, or the mark
+
+
+class ContextPlan(Struct, frozen=True):
+    """What a schema wants to know of the site's side."""
+
+    things: tuple[str, ...]  # categories of the row
+    types: tuple[int, ...]  # numbers of the event types that have a mark, from mark 1 on
+    asked: tuple[Asked, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.asked)
+
+
+class Visits(NamedTuple):
+    """Of the events of a batch, in their order; each (events, things) or (events,)."""
+
+    things: NDArray[np.uint64]  # number of the thing in its upper half; 0: none
+    bucket: NDArray[np.uint64]
+    user: NDArray[np.uint64]
+    visit: Crowds
+
+
+def numbers_of(users: Sequence[bytes]) -> NDArray[np.uint64]:
+    """(events,) 32 bits of each user."""
+    return np.array([xxh3_64_intdigest(user) & 0xFFFFFFFF for user in users], np.uint64)
+
+
+def visits_of(
+    plan: ContextPlan, rows: Rows, user: NDArray[np.uint64], first_seen: Sequence[int]
+) -> Visits:
+    """`first_seen` (events,): the bucket of each user's first event."""
+    things = np.zeros((len(rows), len(plan.things)), np.uint64)
+    for at, field in enumerate(plan.things):
+        hashed = rows[field].astype(np.uint64)
+        things[:, at] = np.where(hashed != 0, hashed | np.uint64(at + 1 << 32), np.uint64(0))
+    bucket = crowd.buckets(rows["at_ms"])
+    age = bucket.astype(np.int64) - np.asarray(first_seen, np.int64)
+    marks = (age < NEW_BUCKETS).astype(np.int64) << NEW
+    for mark, number in enumerate(plan.types, NEW + 1):
+        marks = marks | (rows["type"] == number).astype(np.int64) << mark
+    return Visits(things, bucket, user, crowd.visits(bucket, user, marks))
+
+
+class ContextBook:
+    """Crowds by thing, in memory: all there are, or a cache of them. Pure; no clock."""
+
+    def __init__(self, plan: ContextPlan) -> None:
+        self._plan = plan
+        self._slots: dict[int, int] = {}
+        self._crowds: Crowds = np.zeros((_SMALL, CAPACITY), np.uint64)
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def join(self, things: Sequence[int], crowds: Crowds) -> None:
+        """What others know of these things (each once); there may be more zeros than needed."""
+        slots = self._slots_of(things)
+        self._crowds[slots] = crowd.join(self._crowds[slots], crowds)
+
+    def tell(self, visits: Visits, rows: Rows) -> list[tuple[int, Crowds]]:
+        """Fill the rows' fields, each event as of itself, and take its visit in.
+
+        Returns the things whose crowds changed, and their new visits among these.
+        """
+        changed: list[tuple[int, Crowds]] = []
+        for at in range(len(self._plan.things)):
+            asked = [a for a in self._plan.asked if a.thing == at]
+            changed += self._tell_one(at, asked, visits, rows)
+        return changed
+
+    def _tell_one(
+        self, at: int, asked: Sequence[Asked], visits: Visits, rows: Rows
+    ) -> Iterable[tuple[int, Crowds]]:
+        """Of one kind of thing. A run is the events of a thing that follow each other in the same
+        bucket: they do not see each other, so the first runs of all things are one step, and so on.
+        """
+        present = np.flatnonzero(visits.things[:, at])
+        if not len(present):
+            return []
+        order = present[np.argsort(visits.things[present, at], kind="stable")]
+        thing, bucket = visits.things[order, at], visits.bucket[order]
+        first = np.append(True, thing[1:] != thing[:-1])  # of its thing
+        begins = first | np.append(True, bucket[1:] != bucket[:-1])  # a run
+        run = np.cumsum(begins) - 1  # of each event
+        things = thing[first].tolist()
+        thing_of_run = (np.cumsum(first) - 1)[begins]
+        number = np.arange(len(thing_of_run)) - np.flatnonzero(first[begins])[thing_of_run]
+        slots = self._slots_of(things)
+        old = self._crowds[slots]
+        for step in range(int(number.max()) + 1):
+            now = np.flatnonzero(number == step)
+            own = np.flatnonzero(number[run] == step)
+            of = np.searchsorted(now, run[own])  # each event's among the runs of this step
+            place = slots[thing_of_run[now]]
+            seen = crowd.before(self._crowds[place], bucket[begins][now])
+            _fill(rows, asked, order[own], seen[of], visits)
+            self._crowds[place] = crowd.join(
+                self._crowds[place], _beside(visits.visit[order[own]], of, len(now))
+            )
+        grown = np.flatnonzero((self._crowds[slots] != old).any(1))
+        new = self._crowds[slots[grown]]
+        new[(new[:, :, None] == old[grown][:, None, :]).any(2)] = 0
+        return [
+            (things[which], visit[visit != 0])
+            for which, visit in zip(grown.tolist(), new, strict=True)
+            if visit.any()
+        ]
+
+    def _slots_of(self, things: Sequence[int]) -> Ints:
+        """Where their crowds are; there is room for all of them."""
+        slots = self._slots
+        found = np.fromiter((slots.setdefault(t, len(slots)) for t in things), np.int64)
+        if len(slots) > len(self._crowds):
+            larger = np.zeros((max(len(slots), 2 * len(self._crowds)), CAPACITY), np.uint64)
+            larger[: len(self._crowds)] = self._crowds
+            self._crowds = larger
+        return found
+
+
+class SiteBook:
+    """The whole stage in memory, for training, offline scoring and tests."""
+
+    def __init__(self, plan: ContextPlan) -> None:
+        self._plan = plan
+        self._crowds = ContextBook(plan)
+        self._accounts = Accounts()
+
+    def fill(self, partition: int, users: Sequence[bytes], rows: Rows) -> None:
+        """See `ports.ContextStore`; does nothing under an empty plan."""
+        if not self._plan or not len(rows):
+            return
+        user = numbers_of(users)
+        first, _ = self._accounts.first_seen(
+            partition, user.tolist(), crowd.buckets(rows["at_ms"]).tolist()
+        )
+        self._crowds.tell(visits_of(self._plan, rows, user, first), rows)
+
+
+def _beside(visit: Crowds, of: Ints, count: int) -> Crowds:
+    """The visits of each run (`of`, ascending) as a row, zeros last: of one bucket, so that the
+    largest KEPT are all that may stay.
+    """
+    order = np.lexsort((visit, of))
+    visit, of = visit[order], of[order]
+    user = visit >> np.uint64(8)
+    begins = np.flatnonzero(np.append(True, (user[1:] != user[:-1]) | (of[1:] != of[:-1])))
+    visit, of = np.bitwise_or.reduceat(visit, begins), of[begins]
+    back = np.searchsorted(of, of, side="right") - 1 - np.arange(len(of))  # 0: the last of its run
+    kept = back < KEPT
+    row = np.zeros((count, int(back[kept].max()) + 1), np.uint64)
+    row[of[kept], back[kept]] = visit[kept]
+    return row
+
+
+def _fill(rows: Rows, asked: Sequence[Asked], events: Ints, seen: Crowds, visits: Visits) -> None:
+    """`seen` (events, KEPT), ascending: what each of `events` sees."""
+    age = visits.bucket[events][:, None].astype(np.int64) - (seen >> np.uint64(32)).astype(np.int64)
+    user = seen >> np.uint64(8) & _USERS
+    counts = (seen != 0) & (age <= SPAN) & (user != (visits.user[events] & _USERS)[:, None])
+    users = counts.sum(1)
+    nth = np.where(counts, age, SPAN)
+    nth.sort(1)
+    # The largest first: a full bucket keeps those, so they are the same people everywhere.
+    short = np.where(counts, np.maximum(user >> np.uint64(8), 1), 0)
+    short.sort(1)
+    for field in asked:
+        value: NDArray[Any] = users
+        if field.what == "since":
+            value = np.where(users >= field.place, _AGE[nth[:, field.place - 1]], NONE)
+        elif field.what == "share":
+            marked = (seen >> np.uint64(field.place) & np.uint64(1) != 0) & counts
+            share = np.round(SHARE_CODE * marked.sum(1) / np.maximum(users, 1))
+            value = np.where(users > 0, share, NONE)
+        elif field.what == "user":
+            value = short[:, -field.place]
+        rows[field.field][events] = value
