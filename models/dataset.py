@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from models.encoding import SchemaEncoder
 from models.lines import read as lines_of
 from models.schema import Schema
+from stream_app.core.context import SiteBook
 from stream_app.core.decode import decode
 from stream_app.core.errors import Misconfigured
 from stream_app.core.event import MAX_TIME_MS
@@ -97,6 +98,7 @@ def gather(
     """Of files' lines, and what is known of their events by id. There may be no event at all."""
     encoder, tasks = SchemaEncoder(schema), schema.tasks
     book, tag = LogBook(encoder.row, policy), source_tag(_TOPIC)
+    site = SiteBook(schema.context)
     rows: list[Rows] = [np.zeros(0, encoder.row)]
     index: list[NDArray[np.int32]] = [np.zeros((0, policy.size), np.int32)]
     length: list[Ints] = [np.zeros(0, np.int64)]
@@ -122,7 +124,9 @@ def gather(
         events = decode(records, tasks).events
         encoded = encoder.encode(events)
         encoded["seq"] = [seq_of(tag, seen + at + 1) for at in range(len(events))]
-        logs = book.slide([e.user_id.encode() for e in events], encoded, ())
+        names = [e.user_id.encode() for e in events]
+        site.fill(0, names, encoded)
+        logs = book.slide(names, encoded, ())
         accepted, windows = as_of(logs, policy)
         whole = ((logs.rows["seq"] & _OFFSET).astype(np.int64) - 1)[windows.index]
         rows.append(encoded)

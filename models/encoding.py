@@ -47,7 +47,9 @@ class SchemaEncoder:
         self.schema = schema
         self._row = schema.row
         self._types = {name: number for number, name in enumerate(schema.type_names, 1)}
-        self._columns = [(f.name, _column(f)) for f in schema.fields]
+        own = schema.of_kind("category", "amount", "ordinal")
+        self._columns = [(f.name, _column(f)) for f in own]
+        self._unseen = [f.name for f in schema.of_kind("context")]
 
     @property
     def row(self) -> np.dtype[np.void]:
@@ -64,6 +66,8 @@ class SchemaEncoder:
         rows["type"] = np.fromiter([number_of[e.type] for e in events], np.uint8, count)
         for name, column in self._columns:
             rows[name] = column(events)
+        for name in self._unseen:
+            rows[name] = MISSING_ORDINAL  # what the site saw is filled in by the context stage
         return rows
 
 

@@ -19,12 +19,14 @@ from msgspec import Struct
 from torch import Tensor
 
 from models.schema import MISSING_ORDINAL, Schema
+from stream_app.core.context import SECONDS_CODE, SHARE_CODE, What
 from stream_app.core.window import Rows
 
 SPANS: Final = ((10, "10 s"), (60, "1 min"), (600, "10 min"), (3600, "1 h"))
 _ALIKE: Final = 0.05  # gaps whose logarithms differ by less are the same gap
 _RECENT: Final = 8  # events of the short memory
 RELATIONS: Final = 4  # a category is missing, new, seen before, or that of the event before
+_STEPS: Final[dict[What, float]] = {"since": SECONDS_CODE, "users": 1.0, "share": SHARE_CODE}
 _FACT_STEPS: Final = 512.0  # facts between 0 and 1: coarse enough to be the same on every device
 
 Form = Literal["duration", "count", "share", "amount", "ratio", "ordinal"]
@@ -45,7 +47,8 @@ class Columns(NamedTuple):
     at_ms: Tensor  # int64
     type: Tensor  # int64, the type's number
     hashes: Tensor  # (..., categories) int32, 0 = missing
-    values: Tensor  # (..., amounts and ordinals) float32, NaN = missing
+    values: Tensor  # (..., amounts, ordinals and context) float32, NaN = missing
+    company: Tensor  # (..., company) int32, 0 = missing: users seen at one of the categories
 
     def gather(self, index: Tensor) -> Columns:
         return Columns(*(column[index] for column in self))
@@ -58,11 +61,15 @@ def columns(schema: Schema, rows: Rows) -> Columns:
     """Each row once, whatever windows it stands in."""
     hashes = [rows[f.name].astype(np.uint32).view(np.int32) for f in schema.of_kind("category")]
     values = [_values(rows[f.name]) for f in schema.of_kind("amount", "ordinal")]
+    told = {asked.field: asked.what for asked in schema.context.asked}
+    values += [_values(rows[f.name]) / _STEPS[told[f.name]] for f in schema.of_kind("context")]
+    company = [rows[f.name].astype(np.int32) for f in schema.of_kind("company")]
     return Columns(
         torch.from_numpy(rows["at_ms"].astype(np.int64)),
         torch.from_numpy(rows["type"].astype(np.int64)),
         torch.from_numpy(_beside(hashes, len(rows), np.int32)),
         torch.from_numpy(_beside(values, len(rows), np.float32)),
+        torch.from_numpy(_beside(company, len(rows), np.int32)),
     )
 
 
@@ -96,6 +103,14 @@ def numbers(schema: Schema) -> tuple[Number, ...]:
             if f.by is not None:
                 by = f"{f.title} against its {f.by}'s"
                 found.append(Number(f"{f.name} by {f.by}", by, "ratio"))
+    forms: dict[What, Form] = {"since": "duration", "users": "count", "share": "share"}
+    told = {asked.field: asked.what for asked in schema.context.asked}
+    for f in schema.of_kind("context"):
+        found.append(Number(f.name, f.title, forms[told[f.name]], own=True))
+    for thing, _ in _companies(schema):
+        cell = f"users of this {thing} who were at others of this window"
+        found.append(Number(f"{thing} company", cell, "count"))
+        found.append(Number(f"{thing} company most", cell, "count"))
     return tuple(found)
 
 
@@ -144,7 +159,44 @@ def describe(schema: Schema, window: Columns) -> Tensor:
             found.append(value - _mean_of(before.expand(count, -1, -1), value))
             if f.by is not None:
                 found.append(value - _mean_of(same_by[f.by], value))
+    found += window.values[:, :, len(schema.of_kind("amount", "ordinal")) :].unbind(2)
+    for thing, columns_of in _companies(schema):
+        at = [f.name for f in schema.of_kind("category")].index(thing)
+        found += _company(window.company[:, :, columns_of], window.hashes[:, :, at], same_by[thing])
     return torch.stack([x.float() for x in found], 2)
+
+
+def _companies(schema: Schema) -> list[tuple[str, list[int]]]:
+    """Categories whose rows name users, and which columns of `Columns.company` these are."""
+    plan, place = schema.context, {f.name: at for at, f in enumerate(schema.of_kind("company"))}
+    of_thing: dict[str, list[int]] = {}
+    for asked in plan.asked:
+        if asked.what == "user":
+            of_thing.setdefault(plan.things[asked.thing], []).append(place[asked.field])
+    return list(of_thing.items())
+
+
+def _company(users: Tensor, hashed: Tensor, same: Tensor) -> list[Tensor]:
+    """How many of the users seen at this thing were seen at earlier, other things of the window,
+    and at how many of them the one who was at most.
+
+    `users` (windows, events, users), `same` (windows, events, other events): earlier, that thing.
+    """
+    length = hashed.shape[1]
+    place = torch.arange(length, device=hashed.device)
+    first = (hashed != 0) & ~same.any(2)  # each thing of a window once, as it was then
+    other = (
+        (hashed[:, :, None] != hashed[:, None, :]) & first[:, None, :] & (hashed != 0)[..., None]
+    )
+    other &= place[:, None] > place[None, :]
+    met = []
+    for one in users.unbind(2):
+        found = torch.zeros_like(other)
+        for another in users.unbind(2):
+            found |= one[:, :, None] == another[:, None, :]
+        met.append(_count(found & other & (one != 0)[:, :, None]))
+    counts = torch.stack(met, 2)
+    return [_count(counts > 0), counts.amax(2)]
 
 
 def relations(schema: Schema, hashes: Tensor, before: Tensor, described: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ knows nothing of how rows are made (`encoding`) or read (`features`).
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Final, Literal
@@ -14,11 +15,13 @@ import msgspec
 import numpy as np
 from msgspec import Struct, field
 
+from stream_app.core.context import COMPANY, MARKS, NEW, Asked, ContextPlan, What
+from stream_app.core.crowd import KEPT
 from stream_app.core.errors import Misconfigured
 from stream_app.core.event import Tasks
 from stream_app.core.window import HEAD
 
-Kind = Literal["category", "amount", "ordinal"]
+Kind = Literal["category", "amount", "ordinal", "context", "company"]
 
 TEXTS: Final = (
     "item_id",
@@ -28,6 +31,7 @@ TEXTS: Final = (
 )  # an event's own, by what they hold
 NUMBERS: Final = ("price", "position", "quantity")
 ATTRIBUTES: Final = "attributes."
+CONTEXT: Final = "context."
 MISSING_ORDINAL: Final = 255
 LARGEST_ORDINAL: Final = 254
 _FOLDER: Final = Path(__file__).parent / "schemas"
@@ -39,6 +43,11 @@ class Field(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     category: a name of something, kept as a hash of `bits` bits; 0 if missing
     amount:   a number of any size, kept as float16 of sign(x) log(1 + |x|); NaN if missing
     ordinal:  a small count or rank from 0, kept as uint8 up to 254; 255 if missing
+    context:  what the site saw of one of the categories before: a code in a uint8, 255 if missing
+    company:  16 bits of one of the users seen there, 0 if missing
+
+    The source of the last two is `context.<category>.<what>`, `<what>` being `since1` to `since16`,
+    `users`, `new`, `did.<type>` (context), `user1` to `user4` (company): see core.context.
     """
 
     name: str
@@ -74,13 +83,29 @@ class Schema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Task index by the number of a type; number 0, no type, counts as the first task."""
         return (0, *(self.task_names.index(task) for task in self.types.values()))
 
+    @property
+    def context(self) -> ContextPlan:
+        """What the context stage is asked for; false if nothing."""
+        asked: list[Asked] = []
+        fields = self.of_kind("context", "company")
+        told = {f.name: _told(f.source) for f in fields}
+        things = tuple(dict.fromkeys(t.thing for t in told.values() if t))
+        done = tuple(dict.fromkeys(t.type for t in told.values() if t and t.type))
+        for f in fields:
+            t = told[f.name]
+            if t is not None:
+                place = done.index(t.type) + NEW + 1 if t.type else t.place
+                asked.append(Asked(f.name, things.index(t.thing), t.what, place))
+        types = tuple(self.type_names.index(kind) + 1 for kind in done)
+        return ContextPlan(things, types, tuple(asked))
+
     def of_kind(self, *kinds: Kind) -> tuple[Field, ...]:
         return tuple(f for f in self.fields if f.kind in kinds)
 
     @property
     def row(self) -> np.dtype[np.void]:
         """`window.HEAD`, the fields, the type's number, and bytes to fill up to a multiple of 8."""
-        forms = {"amount": "<f2", "ordinal": "u1"}
+        forms = {"amount": "<f2", "ordinal": "u1", "context": "u1", "company": "<u2"}
         columns: list[tuple[str, str]] = [*HEAD]
         columns += [(f.name, forms.get(f.kind, f"<u{f.bits // 8}")) for f in self.fields]
         columns.append(("type", "u1"))
@@ -143,8 +168,16 @@ def _complaints(schema: Schema) -> list[str]:
     categories = {f.name for f in schema.of_kind("category")}
     for f in schema.fields:
         own = TEXTS if f.kind == "category" else NUMBERS
+        seen = _told(f.source) if f.kind in ("context", "company") else None
         if names.count(f.name) > 1 or f.name in reserved or not f.name.isidentifier():
             found.append(f"field {f.name!r} needs another name")
+        elif f.kind in ("context", "company"):
+            if seen is None or (seen.what == "user") != (f.kind == "company"):
+                found.append(f"field {f.name!r} has the source {f.source!r}: no {f.kind} is that")
+            elif seen.thing not in categories:
+                found.append(f"field {f.name!r} tells of {seen.thing!r}, which is no category")
+            elif seen.type and seen.type not in schema.types:
+                found.append(f"field {f.name!r} tells of the type {seen.type!r}, which is none")
         elif f.source not in own and not f.source.startswith(ATTRIBUTES):
             allowed = ", ".join(own)
             found.append(
@@ -152,4 +185,30 @@ def _complaints(schema: Schema) -> list[str]:
             )
         elif f.by is not None and f.by not in categories:
             found.append(f"field {f.name!r} is set against {f.by!r}, which is no category")
+    if not found and len(schema.context.types) >= MARKS:
+        found.append(f"context can tell of {MARKS - 1} event types at most")
     return found
+
+
+class _Told(Struct, frozen=True):
+    """A source that begins with `context.`, taken apart."""
+
+    thing: str
+    what: What
+    place: int
+    type: str = ""  # of the events that a share is of
+
+
+def _told(source: str) -> _Told | None:
+    if not source.startswith(CONTEXT):
+        return None
+    thing, _, what = source.removeprefix(CONTEXT).partition(".")
+    number = re.fullmatch(r"(since|user)([1-9]\d?)", what)
+    if number is not None and number[1] == "since":
+        return _Told(thing, "since", int(number[2])) if int(number[2]) <= KEPT else None
+    if number is not None:
+        return _Told(thing, "user", int(number[2])) if int(number[2]) <= COMPANY else None
+    if what.startswith("did."):
+        return _Told(thing, "share", 0, what.removeprefix("did."))
+    shares: dict[str, What] = {"users": "users", "new": "share"}
+    return _Told(thing, shares[what], NEW) if what in shares else None

@@ -20,7 +20,7 @@ from stream_app.core.decision import decide
 from stream_app.core.decode import UNLIMITED, Decoded, decode
 from stream_app.core.messages import Composer
 from stream_app.core.outcome import Decided, Outcome, Seen
-from stream_app.core.ports import AlertLog, EventEncoder, Outbox, Scorer, WindowStore
+from stream_app.core.ports import AlertLog, ContextStore, EventEncoder, Outbox, Scorer, WindowStore
 from stream_app.core.record import Record, Source
 from stream_app.core.score import NO_LIMITS, NO_SCORES
 from stream_app.core.window import Ints, WindowPolicy, Windows, as_of, seq_of, source_tag
@@ -43,9 +43,13 @@ class Pipeline:
         outbox: Outbox,
         policies: Policies,
         most_bytes: int = UNLIMITED,
+        context: ContextStore | None = None,
     ) -> None:
-        """`most_bytes` of a record fit the output topics, with the headers that we add."""
+        """`most_bytes` of a record fit the output topics, with the headers that we add. `context`
+        for schemas that ask for it.
+        """
         self._encoder = encoder
+        self._context = context
         self._windows = windows
         self._scorer = scorer
         self._alerts = alerts
@@ -68,6 +72,8 @@ class Pipeline:
         offsets = np.fromiter((r.offset for r in decoded.records), np.uint64, len(rows))
         rows["seq"] = offsets + np.uint64(seq_of(source_tag(source.topic), 1))
         users = [event.user_id.encode() for event in decoded.events]
+        if self._context is not None:
+            await self._context.fill(source.partition, users, rows)
         logs = await self._windows.slide(source, users, rows, committed)
         accepted, windows = as_of(logs, self._policies.window)
         of_type = self._scorer.tasks.of_type

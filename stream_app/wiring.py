@@ -19,10 +19,11 @@ from models.bundle import load as load_bundle
 from models.encoding import SchemaEncoder
 from models.scorer import BundleScorer
 from stream_app.agents import GroupPolicy, make_app
+from stream_app.core.errors import Misconfigured
 from stream_app.core.outcome import Output
 from stream_app.core.ports import EventEncoder, Scorer
 from stream_app.edges.kafka_admin import ensure_topics, largest_record
-from stream_app.edges.memory import MemoryAlertLog, MemoryOutbox, MemoryWindows
+from stream_app.edges.memory import MemoryAlertLog, MemoryContext, MemoryOutbox, MemoryWindows
 from stream_app.edges.metrics import PrometheusMeter
 from stream_app.edges.outbox import KafkaOutbox
 from stream_app.edges.preflight import check_port, check_redis
@@ -60,6 +61,12 @@ def prepared_worker(settings: Settings) -> PreparedWorker:
     """
     found = asyncio.run(_look_around(settings))
     scorer, encoder = load_scorer(settings)
+    if encoder.schema.context:
+        raise Misconfigured(
+            f"the model reads what the site saw of an event (schema {encoder.schema.name!r}), and "
+            "the stream does not keep that yet. Train one with the schema 'shop'; this one can be "
+            "used by `shopsentry score` and `shopsentry evaluate`."
+        )
     summary = (
         f"{scorer.version} on {scorer.device}, "
         f"{', '.join(settings.kafka.input_topics)} -> {settings.kafka.output_prefix}*"
@@ -89,6 +96,7 @@ def offline_scorer(settings: Settings) -> OfflineScorer:
         MemoryAlertLog(limits.alerts),
         MemoryOutbox(),
         limits,
+        context=MemoryContext(encoder.schema.context),
     )
     return OfflineScorer(pipeline, scorer.tasks.names)
 

@@ -44,6 +44,17 @@ class WindowStore(Protocol):
         ...
 
 
+class ContextStore(Protocol):
+    """What the site saw of things. A redelivered event changes nothing."""
+
+    async def fill(self, partition: int, users: Sequence[bytes], rows: Rows) -> None:
+        """Fill the rows' fields of what the site saw before each, and remember these events.
+
+        Raises StoreUnavailable.
+        """
+        ...
+
+
 class AlertLog(Protocol):
     """Who alerted lately."""
 

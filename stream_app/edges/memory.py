@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from stream_app.core.alerting import AlertPolicy, Anomaly, Verdict, Watch, step
+from stream_app.core.context import ContextPlan, SiteBook
 from stream_app.core.decision import Thresholds
 from stream_app.core.errors import StoreUnavailable
 from stream_app.core.event import Tasks
@@ -29,6 +30,16 @@ class MemoryWindows:
         self, source: Source, users: Sequence[bytes], rows: Rows, committed: Sequence[int]
     ) -> Logs:
         return self._book.slide(users, rows, committed)
+
+
+class MemoryContext:
+    """What the site saw, in this process alone."""
+
+    def __init__(self, plan: ContextPlan) -> None:
+        self._site = SiteBook(plan)
+
+    async def fill(self, partition: int, users: Sequence[bytes], rows: Rows) -> None:
+        self._site.fill(partition, users, rows)
 
 
 class MemoryAlertLog:

@@ -26,7 +26,7 @@ def test_shop_events_are_scored_under_three_tasks() -> None:
     assert scored["cart"] == "purchase"
 
 
-@pytest.mark.parametrize("name", ["shop", "finance", "smart-home", "wiki"])
+@pytest.mark.parametrize("name", ["shop", "shop-context", "finance", "smart-home", "wiki"])
 def test_a_schema_survives_being_written(name: str) -> None:
     schema = schemas.load(name)
     assert schemas.parse(schemas.dump(schema)) == schema
@@ -55,5 +55,43 @@ def test_a_wrong_schema_is_refused_by_name(instead_of: str, wrong: str, complain
 
 
 def test_an_unknown_name_is_told_which_exist() -> None:
-    with pytest.raises(Misconfigured, match="finance, shop, smart-home, wiki"):
+    with pytest.raises(Misconfigured, match="finance, shop, shop-context, smart-home, wiki"):
         schemas.load("bank")
+
+
+SEEN = """
+[[fields]]
+name = "seen"
+kind = "context"
+source = "context.f.users"
+"""
+
+
+@pytest.mark.parametrize(
+    ("instead_of", "wrong", "complaint"),
+    [
+        ("context.f.users", "context.g.users", "tells of 'g', which is no category"),
+        ("context.f.users", "context.f.since17", "no context is that"),
+        ("context.f.users", "context.f.user1", "no context is that"),
+        ("context.f.users", "context.f", "no context is that"),
+        ("context.f.users", "context.f.did.u", "tells of the type 'u', which is none"),
+        ("context.f.users", "item_id", "no context is that"),
+        ('"context"\n', '"company"\n', "no company is that"),
+    ],
+)
+def test_context_that_cannot_be_told_is_refused(
+    instead_of: str, wrong: str, complaint: str
+) -> None:
+    text = GOOD + SEEN
+    assert instead_of in text
+    with pytest.raises(Misconfigured, match=complaint):
+        schemas.parse(text.replace(instead_of, wrong))
+
+
+def test_a_schema_says_what_it_asks_of_the_site() -> None:
+    assert not schemas.load("shop").context
+    plan = schemas.load("shop-context").context
+    assert plan.things == ("item",)
+    names = schemas.load("shop-context").type_names
+    assert [names[number - 1] for number in plan.types] == ["cart", "purchase"]
+    assert {asked.what for asked in plan.asked} == {"since", "users", "share", "user"}
