@@ -122,7 +122,13 @@ def train(real: Background, number: int, families: Sequence[str], *, varied: boo
     attacks, scenes = TRAIN_RATES
     return Part(
         *splice(
-            people, seed, attacks, families, look_alike_rate=scenes, campaign_events=CAMPAIGN_EVENTS
+            people,
+            seed,
+            attacks,
+            families,
+            look_alike_rate=scenes,
+            campaign_events=CAMPAIGN_EVENTS,
+            varied=varied,
         )
     )
 
