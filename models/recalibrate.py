@@ -26,7 +26,7 @@ from models.recalibration import METHODS, Method, held_out, refit
 from models.thresholds import Rule, threshold
 from stream_app.core.errors import Misconfigured
 from stream_app.core.score import Floats
-from stream_app.core.window import Ints, WindowPolicy
+from stream_app.core.window import Ints
 
 _ERROR: Final = "expected_calibration_error"
 
@@ -79,7 +79,7 @@ def recalibrate(
     came from. Raises Misconfigured.
     """
     _check(bundle, wanted, labels)
-    data = read([*history, on], labels, bundle.schema, WindowPolicy())
+    data = read([*history, on], labels, bundle.schema, bundle.schema.window)
     events = np.flatnonzero(data.file == len(history))
     if not len(events):
         raise Misconfigured(f"there is no event in {on}")

@@ -19,7 +19,7 @@ from stream_app.core.context import COMPANY, MARKS, NEW, Asked, ContextPlan, Wha
 from stream_app.core.crowd import KEPT
 from stream_app.core.errors import Misconfigured
 from stream_app.core.event import Tasks
-from stream_app.core.window import HEAD
+from stream_app.core.window import HEAD, WindowPolicy
 
 Kind = Literal["category", "amount", "ordinal", "context", "company"]
 
@@ -34,6 +34,7 @@ ATTRIBUTES: Final = "attributes."
 CONTEXT: Final = "context."
 MISSING_ORDINAL: Final = 255
 LARGEST_ORDINAL: Final = 254
+_LONGEST_S: Final = 10 * 365 * 24 * 3600
 _FOLDER: Final = Path(__file__).parent / "schemas"
 
 
@@ -69,6 +70,14 @@ class Schema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     task_names: tuple[str, ...] = field(name="tasks")
     types: dict[str, str]  # event type -> task
     fields: tuple[Field, ...]
+    span_s: int | None = None  # of event time that a window spans; else as usual
+
+    @property
+    def window(self) -> WindowPolicy:
+        """How much of a user's past a model of this schema learns from, and is asked with."""
+        if self.span_s is None:
+            return WindowPolicy()
+        return WindowPolicy(span_ms=self.span_s * 1000)
 
     @property
     def tasks(self) -> Tasks:
@@ -147,6 +156,8 @@ def dump(schema: Schema) -> str:
 
     lines = [f"name = {quoted(schema.name)}"]
     lines.append(f"tasks = [{', '.join(map(quoted, schema.task_names))}]")
+    if schema.span_s is not None:
+        lines.append(f"span_s = {schema.span_s}")
     lines.append("\n[types]")
     lines += [f"{quoted(kind)} = {quoted(task)}" for kind, task in schema.types.items()]
     for f in schema.fields:
@@ -158,6 +169,8 @@ def dump(schema: Schema) -> str:
 
 def _complaints(schema: Schema) -> list[str]:
     found: list[str] = []
+    if schema.span_s is not None and not 0 < schema.span_s <= _LONGEST_S:
+        found.append(f"span_s must be above 0 and at most {_LONGEST_S}, ten years")
     if not 0 < len(schema.types) <= LARGEST_ORDINAL:
         found.append("it needs 1 to 254 types")
     for kind, task in schema.types.items():

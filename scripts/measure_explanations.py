@@ -39,7 +39,7 @@ from models.explain.explanation import window_events
 from models.explain.hits import PLANTS, cells_hit, events_hit, plant
 from models.reasons import Explainer
 from models.simulate.shop import SimulationConfig, write
-from stream_app.core.window import Ints, WindowPolicy, Windows
+from stream_app.core.window import Ints, Windows
 
 SHIPPED = Path(__file__).resolve().parent.parent / "models" / "pretrained" / "shop-tiny"
 COUNTS = (1, 3, 5, 10, 20)
@@ -121,7 +121,7 @@ def _shops(bundle: Bundle, seeds: Sequence[int], count: int) -> Dataset:
         labels = [Path(folder) / f"{seed}.labels.jsonl" for seed in seeds]
         for seed, *files in zip(seeds, events, labels, strict=True):
             write(SimulationConfig(seed=seed, events=count), *files)
-        return read(events, labels, bundle.schema, WindowPolicy())
+        return read(events, labels, bundle.schema, bundle.schema.window)
 
 
 def _spread(data: Dataset, events: Ints, most: int, rng: np.random.Generator) -> Ints:

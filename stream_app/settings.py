@@ -223,9 +223,9 @@ class WindowSettings(Section):
     slack: int = Field(
         default=WindowPolicy().slack, ge=0, description="further events kept for late ones"
     )
-    span_s: Positive = Field(
-        default=WindowPolicy().span_ms / 1000,
-        description="s of event time that a window spans at most",
+    span_s: Positive | None = Field(
+        default=None,
+        description="s of event time that a window spans at most; else what the model learnt from",
     )
     lateness_s: float = Field(
         default=WindowPolicy().lateness_ms / 1000,
@@ -233,11 +233,12 @@ class WindowSettings(Section):
         description="s that an event may be older than its user's newest",
     )
 
-    def policy(self) -> WindowPolicy:
+    def policy(self, learnt: WindowPolicy) -> WindowPolicy:
+        """`learnt`: what the model was trained with."""
         return WindowPolicy(
             size=self.size,
             slack=self.slack,
-            span_ms=round(self.span_s * 1000),
+            span_ms=learnt.span_ms if self.span_s is None else round(self.span_s * 1000),
             lateness_ms=round(self.lateness_s * 1000),
         )
 

@@ -22,6 +22,7 @@ from stream_app.agents import GroupPolicy, make_app
 from stream_app.core.errors import Misconfigured
 from stream_app.core.outcome import Output
 from stream_app.core.ports import EventEncoder, Scorer
+from stream_app.core.window import WindowPolicy
 from stream_app.edges.kafka_admin import ensure_topics, largest_record
 from stream_app.edges.memory import MemoryAlertLog, MemoryContext, MemoryOutbox, MemoryWindows
 from stream_app.edges.metrics import PrometheusMeter
@@ -71,7 +72,9 @@ def prepared_worker(settings: Settings) -> PreparedWorker:
         f"{scorer.version} on {scorer.device}, "
         f"{', '.join(settings.kafka.input_topics)} -> {settings.kafka.output_prefix}*"
     )
-    return PreparedWorker(worker_app(settings, scorer, encoder, found), summary)
+    return PreparedWorker(
+        worker_app(settings, scorer, encoder, found, encoder.schema.window), summary
+    )
 
 
 def load_scorer(settings: Settings, likelihood: bool = False) -> tuple[BundleScorer, SchemaEncoder]:
@@ -88,7 +91,7 @@ def load_scorer(settings: Settings, likelihood: bool = False) -> tuple[BundleSco
 def offline_scorer(settings: Settings) -> OfflineScorer:
     """The same pipeline over edges in memory."""
     scorer, encoder = load_scorer(settings, likelihood=True)
-    limits = _policies(settings)
+    limits = _policies(settings, encoder.schema.window)
     pipeline = Pipeline(
         encoder,
         MemoryWindows(encoder.row, limits.window),
@@ -102,12 +105,16 @@ def offline_scorer(settings: Settings) -> OfflineScorer:
 
 
 def worker_app(
-    settings: Settings, scorer: Scorer, encoder: EventEncoder, outputs: Outputs
+    settings: Settings,
+    scorer: Scorer,
+    encoder: EventEncoder,
+    outputs: Outputs,
+    learnt: WindowPolicy,
 ) -> faust.App:
-    """The Faust app that takes the input topics to the output topics."""
+    """The Faust app that takes the input topics to the output topics. `learnt`: the model's."""
     executor = ThreadPoolExecutor(REDIS_THREADS, "redis")
     redis = _redis(settings.redis)
-    limits, prefix = _policies(settings), settings.redis.prefix
+    limits, prefix = _policies(settings, learnt), settings.redis.prefix
     pipeline = Pipeline(
         encoder,
         RedisWindows(redis, prefix, encoder.row, limits.window, executor=executor),
@@ -165,8 +172,8 @@ def _redis(redis: RedisSettings) -> Redis:
     )
 
 
-def _policies(settings: Settings) -> Policies:
-    return Policies(settings.window.policy(), settings.alerts.policy())
+def _policies(settings: Settings, learnt: WindowPolicy) -> Policies:
+    return Policies(settings.window.policy(learnt), settings.alerts.policy())
 
 
 def _flow(settings: Settings) -> FlowPolicy:

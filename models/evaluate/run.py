@@ -23,7 +23,7 @@ from models.evaluate.report import Report
 from models.evaluate.truth import Truth, joined, truth_of
 from models.schema import Schema
 from stream_app.core.errors import Misconfigured
-from stream_app.core.window import Ints, WindowPolicy
+from stream_app.core.window import Ints
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
@@ -149,7 +149,7 @@ def _judged(
 
     All is read before anything is fitted, so that files that do not fit are told at once.
     """
-    inputs, policy = request.inputs, WindowPolicy()
+    inputs, policy = request.inputs, schema.window
     history: History | None = None
     if inputs.data:
         progress("reading the history", 0, 1)

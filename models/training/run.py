@@ -22,7 +22,6 @@ from models.training.session import Session
 from models.training.warm_start import Start, load_start
 from models.training.watch import Watch
 from stream_app.core.errors import Misconfigured
-from stream_app.core.window import WindowPolicy
 
 
 class TrainReport(Struct, frozen=True, kw_only=True):
@@ -53,7 +52,8 @@ def train(
     if options.threads:
         torch.set_num_threads(options.threads)
     processes = Processes(bundles.pick_device(options.device))
-    policy, schema = WindowPolicy(), schemas.load(options.schema)
+    schema = schemas.load(options.schema)
+    policy = schema.window
     start = None
     if options.init is not None:
         start = load_start(options.init, schema, options.leader, options.attention, policy.size)
@@ -97,7 +97,7 @@ def gather(
     """What there is to learn from. Raises Misconfigured if it is too little."""
     if sources.replicas is None:
         sources = structs.replace(sources, replicas=4 if processes.on_cpu else 8)
-    material = gather_material(sources, schema, WindowPolicy(), options.seed, watch)
+    material = gather_material(sources, schema, schema.window, options.seed, watch)
     if not (len(material.fit_on) and len(material.choose_on) and len(material.calibrate_on)):
         raise Misconfigured("there are too few users to keep some aside: train on more events")
     return material

@@ -32,7 +32,6 @@ from models.tune import settings
 from models.tune.study import Study, Tried, opened
 from models.tune.subjects import Baseline, Subject, Training
 from stream_app.core.errors import Misconfigured
-from stream_app.core.window import WindowPolicy
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -78,7 +77,8 @@ def tune(
     processes = Processes(bundles.pick_device(options.device))
     if processes.count > 1:
         raise Misconfigured("tune runs in one process: start it without torchrun")
-    schema, window = schemas.load(options.schema), WindowPolicy().size
+    schema = schemas.load(options.schema)
+    window = schema.window.size
     subject: Subject
     start = None
     if wanted.of == settings.TRAIN:

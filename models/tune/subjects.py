@@ -28,7 +28,6 @@ from models.training.watch import Watch
 from models.tune.settings import TRAIN
 from models.tune.space import TRAINING, Settings, Space, usual
 from stream_app.core.errors import Misconfigured
-from stream_app.core.window import WindowPolicy
 
 Reached = Callable[[int, float], None]  # epoch, its average precision; may raise to end the fit
 
@@ -74,7 +73,7 @@ class Training:
     ) -> Judged:
         began = time.monotonic()
         options = self._options.but(settings)
-        window = WindowPolicy().size
+        window = self._schema.window.size
         plan = plan_of(options, self._schema, self._start, window, len(material.fit_on))
         watch = _Epochs(say, self._bar, reached)
         try:

@@ -12,6 +12,7 @@ from scripts.benchmarks import scorers, stages
 from stream_app.core.decode import UNLIMITED
 from stream_app.core.outcome import Output
 from stream_app.core.ports import EventEncoder, Scorer
+from stream_app.core.window import WindowPolicy
 from stream_app.edges.log import logging_config
 from stream_app.runner import Runner
 from stream_app.settings import KafkaSettings, RedisSettings, ScorerSettings, Settings, WebSettings
@@ -49,7 +50,9 @@ def main() -> None:
     logging.config.dictConfig(logging_of)
     outputs = dict.fromkeys(Output, given.partitions)
     Runner(
-        worker_app(settings, scorer, encoder, Outputs(outputs, UNLIMITED)), logging_of, "warning"
+        worker_app(settings, scorer, encoder, Outputs(outputs, UNLIMITED), WindowPolicy()),
+        logging_of,
+        "warning",
     ).run()
 
 

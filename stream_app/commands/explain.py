@@ -68,7 +68,7 @@ def explain(
 
     bundle = load(settings.scorer.bundle, settings.scorer.device, settings.scorer.members)
     with _working(f"reading {source.name}"):
-        data = read(paths, [], bundle.schema, settings.window.policy())
+        data = read(paths, [], bundle.schema, settings.window.policy(bundle.schema.window))
     found = _explained(bundle, data, paths, event_id, deep)
     if said is not None:
         _compare(said, found)

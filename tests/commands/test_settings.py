@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from stream_app.core.alerting import AlertPolicy
 from stream_app.core.errors import Misconfigured
 from stream_app.core.window import WindowPolicy
-from stream_app.settings import MASK, KafkaSettings, RedisSettings, listing, load
+from stream_app.settings import MASK, KafkaSettings, RedisSettings, WindowSettings, listing, load
 
 
 @pytest.fixture(autouse=True)
@@ -133,8 +133,14 @@ def test_secrets_are_never_shown(tmp_path: Path) -> None:
 
 def test_the_defaults_are_those_of_the_core() -> None:
     settings = load()
-    assert settings.window.policy() == WindowPolicy()
+    assert settings.window.policy(WindowPolicy()) == WindowPolicy()
     assert settings.alerts.policy() == AlertPolicy()
+
+
+def test_a_window_spans_what_the_model_learnt_from_unless_told_otherwise() -> None:
+    learnt = WindowPolicy(span_ms=7_000)
+    assert WindowSettings().policy(learnt).span_ms == 7_000
+    assert WindowSettings(span_s=3).policy(learnt).span_ms == 3_000
 
 
 def test_every_setting_says_what_it_means() -> None:

@@ -159,7 +159,7 @@ async def test_a_third_of_the_groups_delivered_twice_changes_nothing(
     from concurrent.futures import ThreadPoolExecutor
 
     scorer, encoder = load_scorer(settings)
-    limits = Policies(settings.window.policy(), settings.alerts.policy())
+    limits = Policies(settings.window.policy(encoder.schema.window), settings.alerts.policy())
     redis = connect(redis_server.url)
     with ThreadPoolExecutor(2) as executor:
         pipeline = Pipeline(

@@ -42,6 +42,7 @@ def test_a_schema_survives_being_written(name: str) -> None:
         ('name = "f"', 'name = "a b"', "needs another name"),
         ('kind = "category"', 'kind = "word"', "Invalid enum value 'word'"),
         ('source = "item_id"', 'source = "item_id"\nbits = 8', "Invalid enum value 8"),
+        ('tasks = ["a"]', 'tasks = ["a"]\nspan_s = 0', "span_s must be above 0"),
         ('source = "item_id"', 'source = "item_id"\ncolour = 1', "unknown field"),
         ('source = "item_id"', 'source = "item_id"\nby = "g"', "is no category"),
         ("[types]", "[types", "is no schema"),
@@ -95,3 +96,10 @@ def test_a_schema_says_what_it_asks_of_the_site() -> None:
     names = schemas.load("shop-context").type_names
     assert [names[number - 1] for number in plan.types] == ["cart", "purchase"]
     assert {asked.what for asked in plan.asked} == {"since", "users", "share", "user"}
+
+
+def test_a_schema_may_ask_for_longer_windows() -> None:
+    usual = schemas.parse(GOOD).window
+    longer = schemas.parse(GOOD.replace('tasks = ["a"]', 'tasks = ["a"]\nspan_s = 172800')).window
+    assert longer.span_ms == 2 * 24 * 3600 * 1000 == 2 * usual.span_ms
+    assert longer.size == usual.size
