@@ -2,73 +2,23 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-
-class Preset(StrEnum):
-    TINY = "tiny"
-    SMALL = "small"
-    BASE = "base"
-
-
-class Encoder(StrEnum):
-    BERT = "bert"
-    GPT = "gpt"
-    GRU = "gru"
-
-
-class Attention(StrEnum):
-    CAUSAL = "causal"
-    BIDIRECTIONAL = "bidirectional"
-
-
-class Loss(StrEnum):
-    CE = "ce"
-    MSE = "mse"
-    FOCAL = "focal"
-
-
-class ValidUse(StrEnum):
-    FIT = "fit"
-    SELECT = "select"
-
-
-class Device(StrEnum):
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
+from stream_app.commands import training_options as asked
 
 
 def train(
     context: typer.Context,
-    data: Annotated[
-        list[Path],
-        typer.Option(help="Events in arrival order, JSON lines or Parquet; repeatable."),
-    ],
+    data: asked.Data,
     out: Annotated[Path, typer.Option(help="Folder of the bundle to write.")],
-    labels: Annotated[
-        list[Path] | None,
-        typer.Option(help='Truth, lines of {"event_id", "label"}; repeatable.'),
-    ] = None,
-    valid: Annotated[
-        list[Path] | None,
-        typer.Option(help="Later labelled events, each file read after --data; repeatable."),
-    ] = None,
-    valid_labels: Annotated[
-        list[Path] | None, typer.Option(help="Their truth: one for each --valid, or one for all.")
-    ] = None,
-    history: Annotated[
-        list[Path] | None,
-        typer.Option(help="Earlier events of users of --valid, as prepare keeps them; repeatable."),
-    ] = None,
-    valid_use: Annotated[
-        ValidUse,
-        typer.Option(help="fit: 70 % of their users and campaigns help to fit; select: none does."),
-    ] = ValidUse.FIT,
+    labels: asked.Labels = None,
+    valid: asked.Valid = None,
+    valid_labels: asked.ValidLabels = None,
+    history: asked.History = None,
+    valid_use: asked.ValidUse = asked.ValidUseName.FIT,
     simulate: Annotated[
         float,
         typer.Option(
@@ -81,17 +31,12 @@ def train(
         int | None,
         typer.Option(help="Copies of --data with simulated attacks; else 4, 8 on a GPU.", min=1),
     ] = None,
-    schema: Annotated[str, typer.Option(help="A shipped schema, or a TOML file.")] = "shop",
+    schema: asked.SchemaName = "shop",
     name: Annotated[str, typer.Option(help="Begins the version; else schema and preset.")] = "",
-    preset: Annotated[Preset, typer.Option(help="Size of the encoder.")] = Preset.TINY,
-    init: Annotated[
-        Path | None,
-        typer.Option(help="Begin from a BERT in Hugging Face format, or a bundle; sets the size."),
-    ] = None,
-    encoder: Annotated[Encoder, typer.Option(help="What reads the events.")] = Encoder.BERT,
-    attention: Annotated[
-        Attention, typer.Option(help="What an event's token may look at.")
-    ] = Attention.CAUSAL,
+    preset: asked.Preset = asked.PresetName.TINY,
+    init: asked.Init = None,
+    encoder: asked.Encoder = asked.EncoderName.BERT,
+    attention: asked.Attention = asked.AttentionName.CAUSAL,
     members: Annotated[
         str,
         typer.Option(
@@ -99,15 +44,10 @@ def train(
             "else the encoder alone."
         ),
     ] = "",
-    loss: Annotated[Loss, typer.Option(help="Of the tasks.")] = Loss.CE,
-    epochs: Annotated[
-        int | None,
-        typer.Option(help="Passes with labels at most; else 8, fewer of many events.", min=0),
-    ] = None,
+    loss: asked.Loss = asked.LossName.CE,
+    epochs: asked.Epochs = None,
     pretrain_epochs: Annotated[int, typer.Option(help="Passes without.", min=0)] = 2,
-    patience: Annotated[
-        int, typer.Option(help="Passes without a better average precision before it stops.", min=1)
-    ] = 3,
+    patience: asked.Patience = 3,
     lines: Annotated[
         int, typer.Option(help="Stretches of events a step, over all processes.", min=1)
     ] = 64,
@@ -123,13 +63,9 @@ def train(
         float | None, typer.Option(help="Seconds after which fitting is cut short.", min=1.0)
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same model on a CPU.")] = 0,
-    device: Annotated[Device, typer.Option(help="What to train on.")] = Device.AUTO,
-    threads: Annotated[
-        int, typer.Option(help="CPU threads; more than one only helps on idle cores.", min=0)
-    ] = 1,
-    compile_: Annotated[
-        bool, typer.Option("--compile", help="By torch.compile: worth its minute on a GPU.")
-    ] = False,
+    device: asked.Device = asked.DeviceName.AUTO,
+    threads: asked.Threads = 1,
+    compile_: asked.Compile = False,
     prior: Annotated[
         float | None,
         typer.Option(help="Share of anomalies to expect in use, if the files hold another."),

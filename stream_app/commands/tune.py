@@ -9,17 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stream_app.commands.train import Attention, Device, Encoder, Loss, Preset, ValidUse
+from stream_app.commands import training_options as asked
 
 if TYPE_CHECKING:
     from models.tune.run import TuneReport
 
 
 def tune(
-    data: Annotated[
-        list[Path],
-        typer.Option(help="Events in arrival order, JSON lines or Parquet; repeatable."),
-    ],
+    data: asked.Data,
     study: Annotated[
         Path, typer.Option(help="File that keeps the trials; the same command goes on with it.")
     ],
@@ -39,59 +36,31 @@ def tune(
     time_limit: Annotated[
         float | None, typer.Option(help="Seconds after which no trial begins.", min=0.0)
     ] = None,
-    labels: Annotated[
-        list[Path] | None,
-        typer.Option(help='Truth, lines of {"event_id", "label"}; repeatable.'),
-    ] = None,
-    valid: Annotated[
-        list[Path] | None,
-        typer.Option(help="Later labelled events, each file read after --data; repeatable."),
-    ] = None,
-    valid_labels: Annotated[
-        list[Path] | None, typer.Option(help="Their truth: one for each --valid, or one for all.")
-    ] = None,
-    history: Annotated[
-        list[Path] | None,
-        typer.Option(help="Earlier events of users of --valid, as prepare keeps them; repeatable."),
-    ] = None,
-    valid_use: Annotated[
-        ValidUse,
-        typer.Option(help="fit: 70 % of their users and campaigns help to fit; select: none does."),
-    ] = ValidUse.FIT,
+    labels: asked.Labels = None,
+    valid: asked.Valid = None,
+    valid_labels: asked.ValidLabels = None,
+    history: asked.History = None,
+    valid_use: asked.ValidUse = asked.ValidUseName.FIT,
     simulate: Annotated[
         float, typer.Option(help="Weight of attacks simulated in --data, as in train.", min=0.0)
     ] = 1.0,
     replicas: Annotated[
         int | None, typer.Option(help="Copies of --data with simulated attacks.", min=1)
     ] = None,
-    schema: Annotated[str, typer.Option(help="A shipped schema, or a TOML file.")] = "shop",
-    preset: Annotated[Preset, typer.Option(help="Size of the encoder.")] = Preset.TINY,
-    init: Annotated[
-        Path | None,
-        typer.Option(help="Begin from a BERT in Hugging Face format, or a bundle; sets the size."),
-    ] = None,
-    encoder: Annotated[Encoder, typer.Option(help="What reads the events.")] = Encoder.BERT,
-    attention: Annotated[
-        Attention, typer.Option(help="What an event's token may look at.")
-    ] = Attention.CAUSAL,
-    loss: Annotated[Loss, typer.Option(help="Of the tasks.")] = Loss.CE,
-    epochs: Annotated[
-        int | None,
-        typer.Option(help="Passes with labels at most; else 8, fewer of many events.", min=0),
-    ] = None,
-    patience: Annotated[
-        int, typer.Option(help="Passes without a better average precision before it stops.", min=1)
-    ] = 3,
+    schema: asked.SchemaName = "shop",
+    preset: asked.Preset = asked.PresetName.TINY,
+    init: asked.Init = None,
+    encoder: asked.Encoder = asked.EncoderName.BERT,
+    attention: asked.Attention = asked.AttentionName.CAUSAL,
+    loss: asked.Loss = asked.LossName.CE,
+    epochs: asked.Epochs = None,
+    patience: asked.Patience = 3,
     seed: Annotated[
         int, typer.Option(help="The same seed gives the same trials on a CPU.", min=0)
     ] = 0,
-    device: Annotated[Device, typer.Option(help="What to train on.")] = Device.AUTO,
-    threads: Annotated[
-        int, typer.Option(help="CPU threads; more than one only helps on idle cores.", min=0)
-    ] = 1,
-    compile_: Annotated[
-        bool, typer.Option("--compile", help="By torch.compile: worth its minute on a GPU.")
-    ] = False,
+    device: asked.Device = asked.DeviceName.AUTO,
+    threads: asked.Threads = 1,
+    compile_: asked.Compile = False,
 ) -> None:
     """Try settings of a training, or of a baseline, and keep the best: for `train --recipe`.
 
