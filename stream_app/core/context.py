@@ -13,7 +13,7 @@ visitors are kept (`crowd`), and an event is told of those among them that are o
 It sees buckets of 10 s of event time before its own, by events that arrived before it. So neither
 the order within a bucket nor how records fell into groups matters, and a redelivered event changes
 nothing. What it saw is stored with its row; later windows and redeliveries read it from there.
-Measured: docs/decisions.md.
+Why so: docs/decisions.md. Only files are read with it so far; a worker refuses such a schema.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ its visits, so neither their order nor a repetition counts:
     open     of the newest bucket, the KEPT visits of the largest user numbers
 
 An event sees buckets before its own alone: what the order within its bucket was changes nothing.
-Pure; `edges/crowds.lua` repeats `join`, `tests/core/crowd_oracle.py` is the naive answer.
+Pure; `tests/core/crowd_oracle.py` is the naive answer.
 """
 
 from __future__ import annotations
