@@ -66,4 +66,5 @@ def _environment(settings: Settings) -> dict[str, str]:
         )
         for section in PASSED_ON
         for name, value in getattr(settings, section).model_dump().items()
+        if value is not None  # no text means that; it is what stands if nothing is said
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from stream_app.commands.demo import PASSED_ON, _environment
 from stream_app.core.alerting import AlertPolicy
 from stream_app.core.errors import Misconfigured
 from stream_app.core.window import WindowPolicy
@@ -152,3 +153,30 @@ def test_a_pem_that_is_not_there_is_a_wrong_setting(tmp_path: Path) -> None:
     kafka = KafkaSettings(security_protocol="SSL", ssl_cafile=tmp_path / "nix.pem")
     with pytest.raises(Misconfigured, match="PEM"):
         kafka.aiokafka()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {
+            "SHOPSENTRY_SCORER__MEMBERS": "bert,trees",
+            "SHOPSENTRY_WINDOW__SPAN_S": "7.25",
+            "SHOPSENTRY_SCORER__DEVICE": "cpu",
+        },
+    ],
+)
+def test_the_worker_of_the_demo_has_the_settings_that_it_was_given(
+    given: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    ours = load()
+    passed_on = _environment(ours)
+    for name in given:
+        monkeypatch.delenv(name)
+    for name, value in passed_on.items():
+        monkeypatch.setenv(name, value)
+    assert set(given) <= set(passed_on)
+    for section in PASSED_ON:
+        assert getattr(load(), section) == getattr(ours, section)
