@@ -1,0 +1,142 @@
+"""Outputs and the offset of their input in one transaction of Kafka: all of it, or nothing.
+
+aiokafka sends the offsets without its consumer's membership, so the broker does not look whether
+their sender still owns the partition. What keeps two owners apart is the transactional id:
+
+1. It follows from group, input topic and partition alone: whoever opens it last shuts others out.
+2. Its opener reads the committed offset after opening (`lane`), when all before it has ended.
+3. Nobody commits the group's offsets in another way (`transactional.NoCommitThread`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+import aiokafka
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+
+from stream_app.core.record import Source
+
+OPEN_S: Final = 15.0
+TRANSACTION_S: Final = 15.0  # then it is given up here, before the broker does so
+BROKER_TIMEOUT_S: Final = 20.0  # then the broker aborts what its owner left, if nobody reopens it
+ABORT_S: Final = 2.0
+
+Write = Callable[[Any], Awaitable[Sequence[Awaitable[Any]]]]  # aiokafka producer -> deliveries
+Make = Callable[[str], Any]  # transactional id -> aiokafka producer, not started
+
+log = logging.getLogger("shopsentry.transactions")
+
+
+def transactional_id(group: str, source: Source) -> str:
+    """No topic has a colon in its name: no two sources of any two groups get the same."""
+    return f"{group}:{source.topic}:{source.partition}"
+
+
+def maker(connection: Mapping[str, Any], **settings: Any) -> Make:
+    """Makes aiokafka producers; `settings` as its constructor takes them."""
+
+    def make(identity: str) -> aiokafka.AIOKafkaProducer:
+        return aiokafka.AIOKafkaProducer(
+            transactional_id=identity,
+            transaction_timeout_ms=round(BROKER_TIMEOUT_S * 1000),
+            linger_ms=0,
+            retry_backoff_ms=50,
+            **settings,
+            **connection,
+        )
+
+    return make
+
+
+class Transactions:
+    """The transactions of one input partition, one after another.
+
+    After any error: `drop`, `open` again, and read the committed offset. Whether the transaction
+    that failed was committed nevertheless, that offset tells.
+    """
+
+    def __init__(self, group: str, source: Source, make: Make) -> None:
+        self.id = transactional_id(group, source)
+        self._group = group
+        self._place = TopicPartition(source.topic, source.partition)
+        self._make = make
+        self._producer: Any = None
+
+    @property
+    def epoch(self) -> tuple[int, int] | None:
+        """Producer id and epoch while open: each `open` has a newer one."""
+        manager = self._producer and self._producer._txn_manager
+        return (manager.producer_id, manager.producer_epoch) if manager else None
+
+    async def open(self) -> None:
+        """Shut out whoever had this id, and end their transaction.
+
+        Raises KafkaError, TimeoutError.
+        """
+        assert self._producer is None, "drop it first"
+        producer = self._make(self.id)
+        try:
+            async with asyncio.timeout(OPEN_S):
+                await producer.start()
+        except BaseException:
+            await close_at_once(producer)
+            raise
+        self._producer = producer
+
+    async def commit(self, write: Write, next_offset: int) -> None:
+        """Outputs that `write` hands to the producer, and `next_offset` as the group's offset.
+
+        Raises KafkaError, TimeoutError.
+        """
+        producer = self._producer
+        assert producer is not None, "open it first"
+        async with asyncio.timeout(TRANSACTION_S):
+            await producer.begin_transaction()
+            await confirmed(await write(producer))  # aiokafka would commit without what failed
+            # Not beside the outputs: brokers since 3.6 then refuse one of the two for a while.
+            offsets = {self._place: OffsetAndMetadata(next_offset, "")}
+            await producer.send_offsets_to_transaction(offsets, self._group)
+            await producer.commit_transaction()
+
+    async def abort(self) -> None:
+        """End what is open, so that readers need not wait for it; not for long if that fails."""
+        if self._producer is None or not self._producer._txn_manager.is_in_transaction():
+            return
+        try:
+            async with asyncio.timeout(ABORT_S):
+                await self._producer.abort_transaction()
+        except Exception as error:  # whatever it is: the next owner's `open` ends it, or the broker
+            log.warning("%s: a transaction was left open: %r", self.id, error)
+
+    async def drop(self) -> None:
+        """Close without waiting for the broker."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await close_at_once(producer)
+
+
+async def confirmed(deliveries: Sequence[Awaitable[Any]]) -> None:
+    """Wait until all have ended; raises the first error of any."""
+    for answer in await asyncio.gather(*deliveries, return_exceptions=True):
+        if isinstance(answer, BaseException):
+            raise answer
+
+
+async def close_at_once(producer: Any) -> None:
+    """Close without flushing: aiokafka's own `stop` waits for a broker that is down."""
+    producer._closed = True
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(ABORT_S):
+            await producer.client.close()
+    sender = producer._sender.sender_task
+    if sender is not None:
+        sender.cancel()
+        await asyncio.wait({sender}, timeout=ABORT_S)
+    for ended in (sender, producer._txn_manager._transaction_waiter):
+        if ended is not None and ended.done() and not ended.cancelled():
+            ended.exception()  # seen: or asyncio complains of each that nobody looked
