@@ -137,6 +137,8 @@ async def close_at_once(producer: Any) -> None:
     if sender is not None:
         sender.cancel()
         await asyncio.wait({sender}, timeout=ABORT_S)
-    for ended in (sender, producer._txn_manager._transaction_waiter):
+    queued = producer._message_accumulator._batches.values()
+    drained = [batch._drain_waiter for batches in queued for batch in batches]
+    for ended in (sender, producer._txn_manager._transaction_waiter, *drained):
         if ended is not None and ended.done() and not ended.cancelled():
             ended.exception()  # seen: or asyncio complains of each that nobody looked
