@@ -37,10 +37,12 @@ def make_app(
     process: Callable[[RecordBatch], Awaitable[None]],
     web: Service | None,
     data_folder: str,
+    transport: type[BatchTransport] = BatchTransport,
 ) -> faust.App:
     """An app that hands every record batch of the input topics to `process`.
 
     `connection`: as any aiokafka client takes it. `web`: a service that Faust starts and stops.
+    `transport`: who commits the offsets, and when.
     """
     app = faust.App(
         policy.group,
@@ -61,7 +63,7 @@ def make_app(
         producer_request_timeout=60.0,  # then the outputs are refused and the worker stops
         stream_wait_empty=True,
     )
-    app.transport = BatchTransport(app, connection)
+    app.transport = transport(app, connection)
     if web is not None:
         app.web_server(web)
 

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
-from stream_app.core.errors import StoreUnavailable
+from stream_app.core.errors import OutputsWithdrawn, StoreUnavailable
 from stream_app.core.ledger import Delivery
 from stream_app.core.outcome import Outcome, Seen
 from stream_app.core.ports import Meter
@@ -127,6 +127,9 @@ class Partition:
     async def _lead(self, group: list[Part]) -> None:
         began = time.monotonic()
         records = [record for _, part in group for record in part]
+        if not records:  # all of it went stale before it was begun
+            self._reading.release()
+            return
         try:
             try:
                 seen = await self._insist(lambda: self._read(records), group)
@@ -137,11 +140,12 @@ class Partition:
                 decided = await self._insist(lambda: self._pipeline.decide(seen), group)
                 outcome = self._pipeline.compose(decided)
                 _drop_if_stale(group)
-                confirmed = await self._pipeline.publish(self._source, outcome)
+                next_offset = records[-1].offset + 1
+                confirmed = await self._pipeline.publish(self._source, next_offset, outcome)
             finally:
                 self._output.release()
             await confirmed
-        except _Stale:
+        except (_Stale, OutputsWithdrawn):
             return
         for delivery, part in group:
             delivery.ack(len(part))
@@ -164,8 +168,6 @@ class Partition:
 
     def _settle(self, records: Sequence[Record], outcome: Outcome, took_s: float) -> None:
         """Count the group, and size the next ones so that they take about `group_target_s`."""
-        if not records:  # all of it went stale before it was begun
-            return
         self._meter.group(self._source, records, outcome, took_s)
         target_s, flow = self._flow.group_target_s, self._flow
         if took_s > target_s:

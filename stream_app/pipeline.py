@@ -107,9 +107,9 @@ class Pipeline:
         """Stage 7: messages and counts."""
         return self._composer.compose(decided)
 
-    async def publish(self, source: Source, outcome: Outcome) -> Awaitable[None]:
-        """Hand over in order; await what comes back before acking. Raises OutboxUnavailable."""
-        return await self._outbox.publish(source.partition, outcome.messages)
+    async def publish(self, source: Source, next_offset: int, outcome: Outcome) -> Awaitable[None]:
+        """Hand over in order; await what comes back before acking. See `Outbox`."""
+        return await self._outbox.publish(source, next_offset, outcome.messages)
 
 
 def _anomaly(seen: Seen, window: int) -> Anomaly:

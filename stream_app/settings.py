@@ -96,6 +96,10 @@ class KafkaSettings(Section):
     output_prefix: str = Field(
         default="shop.", description=f"before the output topics: {', '.join(Output)}"
     )
+    delivery: Literal["at-least-once", "exactly-once"] = Field(
+        default="at-least-once",
+        description="whether outputs may repeat after a crash; transactions see to it if not",
+    )
     create_topics: bool = Field(default=True, description="create topics that are missing")
     partitions: Count = Field(default=4, description="partitions of an input topic that we create")
     replication: Count = Field(

@@ -21,12 +21,12 @@ from models.scorer import BundleScorer
 from stream_app.agents import GroupPolicy, make_app
 from stream_app.core.errors import Misconfigured
 from stream_app.core.outcome import Output
-from stream_app.core.ports import EventEncoder, Scorer
+from stream_app.core.ports import EventEncoder, Outbox, Scorer
 from stream_app.core.window import WindowPolicy
 from stream_app.edges.kafka_admin import ensure_topics, largest_record
 from stream_app.edges.memory import MemoryAlertLog, MemoryContext, MemoryOutbox, MemoryWindows
 from stream_app.edges.metrics import PrometheusMeter
-from stream_app.edges.outbox import KafkaOutbox
+from stream_app.edges.outbox import KafkaOutbox, OutputTopics, TransactionalOutbox
 from stream_app.edges.preflight import check_port, check_redis
 from stream_app.edges.redis_alerts import RedisAlertLog
 from stream_app.edges.redis_client import connect
@@ -37,6 +37,8 @@ from stream_app.offline import OfflineScorer
 from stream_app.partition import FlowPolicy
 from stream_app.pipeline import Pipeline, Policies
 from stream_app.settings import KafkaSettings, RedisSettings, Settings
+from stream_app.transport.transactional import TransactionalTransport
+from stream_app.transport.transport import BatchTransport
 
 REDIS_THREADS = 4
 
@@ -115,12 +117,20 @@ def worker_app(
     executor = ThreadPoolExecutor(REDIS_THREADS, "redis")
     redis = _redis(settings.redis)
     limits, prefix = _policies(settings, learnt), settings.redis.prefix
+    topics = OutputTopics(settings.kafka.outputs(), outputs.partitions)
+    outbox: Outbox
+    if settings.kafka.delivery == "exactly-once":
+        transport: type[BatchTransport] = TransactionalTransport
+        outbox = TransactionalOutbox(lambda source: app.consumer.lane(source), topics)
+    else:
+        transport = BatchTransport
+        outbox = KafkaOutbox(lambda: app.producer._producer, topics)
     pipeline = Pipeline(
         encoder,
         RedisWindows(redis, prefix, encoder.row, limits.window, executor=executor),
         scorer,
         RedisAlertLog(redis, prefix, limits.alerts, executor=executor),
-        KafkaOutbox(lambda: app.producer._producer, settings.kafka.outputs(), outputs.partitions),
+        outbox,
         limits,
         outputs.most_bytes,
     )
@@ -133,6 +143,7 @@ def worker_app(
         monitor.process,
         WebPort(settings.web.host, settings.web.port, monitor.health, monitor.metrics),
         folder,
+        transport,
     )
     monitor.attach(lambda: app.consumer, app.crash)
 

@@ -163,7 +163,8 @@ class Desk:
         done = [seq_of(source_tag(source.topic), committed)]
         seen = await self.pipeline.read(source, group, done)
         outcome = self.pipeline.compose(await self.pipeline.decide(seen))
-        await (await self.pipeline.publish(source, outcome))
+        next_offset = group[-1].offset + 1 if group else committed
+        await (await self.pipeline.publish(source, next_offset, outcome))
         return outcome
 
     async def take_all(

@@ -118,12 +118,14 @@ class GatedOutbox(MemoryOutbox):
     def __init__(self) -> None:
         super().__init__()
         self.handing_over, self.confirming = Gate(), Gate()
+        self.next_offsets: list[int] = []
 
     async def publish(
-        self, partition: int, messages: Mapping[Output, Sequence[Message]]
+        self, source: Source, next_offset: int, messages: Mapping[Output, Sequence[Message]]
     ) -> asyncio.Future[None]:
         await self.handing_over.passed()
-        await super().publish(partition, messages)
+        self.next_offsets.append(next_offset)
+        await super().publish(source, next_offset, messages)
         return asyncio.ensure_future(self.confirming.passed())
 
 

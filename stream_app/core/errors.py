@@ -8,6 +8,7 @@ ShopsentryError               for people: what happened, what to do
 ├── Unavailable               keep the records, wait, try again; never ack them
 │   ├── StoreUnavailable      Redis
 │   └── OutboxUnavailable     Kafka, when publishing
+├── OutputsWithdrawn          drop the records: nobody saw their outputs, and they come again
 └── DeviceFailed              the scorer's device is gone: stop the worker, non-zero
 """
 
@@ -36,6 +37,10 @@ class StoreUnavailable(Unavailable):
 
 class OutboxUnavailable(Unavailable):
     """The broker did not confirm the outputs."""
+
+
+class OutputsWithdrawn(ShopsentryError):
+    """A transaction was aborted, and its records are read again."""
 
 
 class DeviceFailed(ShopsentryError):

@@ -98,12 +98,13 @@ class Outbox(Protocol):
     """The output topics."""
 
     async def publish(
-        self, partition: int, messages: Mapping[Output, Sequence[Message]]
+        self, source: Source, next_offset: int, messages: Mapping[Output, Sequence[Message]]
     ) -> Awaitable[None]:
-        """Hand messages to the producer, in order; what comes back is done once the brokers
-        confirmed all.
+        """Hand over the outputs of a group of `source`, in order of offsets; what comes back is
+        done once the brokers confirmed all, and its records may be acked.
 
-        Either raises OutboxUnavailable.
+        `next_offset`: after the last record of the group. Either raises OutboxUnavailable,
+        OutputsWithdrawn.
         """
         ...
 

@@ -63,7 +63,7 @@ class MemoryOutbox:
         self.messages: dict[Output, list[Message]] = {output: [] for output in Output}
 
     async def publish(
-        self, partition: int, messages: Mapping[Output, Sequence[Message]]
+        self, source: Source, next_offset: int, messages: Mapping[Output, Sequence[Message]]
     ) -> asyncio.Future[None]:
         for output, batch in messages.items():
             self.messages[output].extend(batch)

@@ -4,49 +4,85 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from aiokafka.errors import KafkaError
 
 from stream_app.core.errors import OutboxUnavailable
 from stream_app.core.outcome import Message, Output
+from stream_app.core.record import Source
+
+Deliveries = Sequence[Awaitable[Any]]
 
 
-class KafkaOutbox:
-    """An `Outbox` over an aiokafka producer.
+class OutputTopics:
+    """Where messages go.
 
     A message goes to the partition of its input record, folded if the output has fewer: so the
     order of a user's events is kept without hashing keys again.
     """
 
-    def __init__(
-        self,
-        producer: Callable[[], Any],
-        topics: Mapping[Output, str],
-        partitions: Mapping[Output, int],
-    ) -> None:
+    def __init__(self, names: Mapping[Output, str], partitions: Mapping[Output, int]) -> None:
+        self._names = names
+        self._partitions = partitions
+
+    async def send(
+        self, producer: Any, partition: int, messages: Mapping[Output, Sequence[Message]]
+    ) -> Deliveries:
+        """Hand messages to an aiokafka producer; one delivery for each batch. Raises KafkaError."""
+        deliveries: list[Awaitable[Any]] = []
+        for output, batch in messages.items():
+            place = partition % self._partitions[output]
+            for builder in _record_batches(producer, batch):
+                sent = await producer.send_batch(builder, self._names[output], partition=place)
+                deliveries.append(sent)
+        return deliveries
+
+
+class KafkaOutbox:
+    """An `Outbox` for delivery at least once: the consumer commits what is acked, later."""
+
+    def __init__(self, producer: Callable[[], Any], topics: OutputTopics) -> None:
         """`producer` gives the started aiokafka producer; Faust may restart it."""
         self._producer = producer
         self._topics = topics
-        self._partitions = partitions
 
     async def publish(
-        self, partition: int, messages: Mapping[Output, Sequence[Message]]
+        self, source: Source, next_offset: int, messages: Mapping[Output, Sequence[Message]]
     ) -> Awaitable[None]:
-        producer = self._producer()
-        deliveries: list[asyncio.Future[Any]] = []
         try:
-            for output, batch in messages.items():
-                place = partition % self._partitions[output]
-                for builder in _record_batches(producer, batch):
-                    sent = await producer.send_batch(builder, self._topics[output], partition=place)
-                    deliveries.append(sent)
+            deliveries = await self._topics.send(self._producer(), source.partition, messages)
         except KafkaError as error:
             raise _unavailable(error) from error
         return _confirmed(deliveries)
 
 
-async def _confirmed(deliveries: Sequence[asyncio.Future[Any]]) -> None:
+class Transactor(Protocol):
+    """Commits outputs with the offset of their input."""
+
+    def submit(
+        self, write: Callable[[Any], Awaitable[Deliveries]], next_offset: int
+    ) -> Awaitable[None]: ...
+
+
+class TransactionalOutbox:
+    """An `Outbox` for delivery exactly once: outputs, dead letters among them, and the offset of
+    their input are committed together.
+    """
+
+    def __init__(self, transactor: Callable[[Source], Transactor], topics: OutputTopics) -> None:
+        self._transactor = transactor
+        self._topics = topics
+
+    async def publish(
+        self, source: Source, next_offset: int, messages: Mapping[Output, Sequence[Message]]
+    ) -> Awaitable[None]:
+        return self._transactor(source).submit(
+            lambda producer: self._topics.send(producer, source.partition, messages), next_offset
+        )
+
+
+async def _confirmed(deliveries: Deliveries) -> None:
     for answer in await asyncio.gather(*deliveries, return_exceptions=True):
         if isinstance(answer, KafkaError):
             raise _unavailable(answer) from answer

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from aiokafka.errors import ConsumerStoppedError
@@ -85,15 +85,19 @@ class BatchConsumer(driver.Consumer):
 
     async def _deliver(self, polled: Mapping[TP, list[Record]]) -> None:
         generation = self.app.consumer_generation_id
+        ledgers = dict(self.ledgers)  # for which these records were polled
         suspended = asyncio.ensure_future(self.suspend_flow.wait())
         try:
             for tp, records in _in_turns(polled):
                 if not self.flow_active or self.app.consumer_generation_id != generation:
                     return  # revoked; the next owner, maybe ourselves, reads from the commit
+                ledger = ledgers.get(tp)
+                if ledger is None or not self._reads(tp, ledger):
+                    continue
                 fresh = self._unread(tp, records)
                 if not fresh:
                     continue
-                delivery = self.ledgers[tp].deliver(fresh[-1].offset + 1, len(fresh))
+                delivery = ledger.deliver(fresh[-1].offset + 1, len(fresh))
                 batch = BatchMessage(Source(tp.topic, tp.partition), fresh, delivery)
                 self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
                 handed_on = asyncio.ensure_future(self.callback(self._to_message(tp, batch)))
@@ -102,14 +106,17 @@ class BatchConsumer(driver.Consumer):
                     handed_on.cancel()
                     return
                 handed_on.result()
-                self._read_offset[tp] = delivery.next_offset
+                if self._reads(tp, ledger):
+                    self._read_offset[tp] = delivery.next_offset
         finally:
             suspended.cancel()
 
+    def _reads(self, tp: TP, ledger: Ledger) -> bool:
+        """Whether the partition is still ours, and was not sought anew since."""
+        return self.ledgers.get(tp) is ledger
+
     def _unread(self, tp: TP, records: list[Record]) -> list[Record]:
-        """Without what came before the place we read from; nothing of a partition we do not own."""
-        if tp not in self.ledgers:
-            return []
+        """Without what came before the place we read from."""
         place = self._read_offset[tp]
         if place is not None and records[0].offset < place:
             return [r for r in records if r.offset >= place]
@@ -129,7 +136,7 @@ class BatchConsumer(driver.Consumer):
                 for tp, ledger in self.ledgers.items()
                 if (offset := ledger.committable()) is not None
             }
-            if not wanted or not await self._thread.commit(wanted):
+            if not wanted or not await self._store(wanted):
                 return False
             for tp, offset in wanted.items():
                 if tp in self.ledgers:
@@ -141,6 +148,11 @@ class BatchConsumer(driver.Consumer):
             self._commit_fut = None
             done.set_result(None)
 
+    async def _store(self, offsets: Mapping[TP, int]) -> bool:
+        """Tell the broker. False: it did not take them, the next commit tries again."""
+        stored: bool = await self._thread.commit(offsets)
+        return stored
+
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Faust's watch for stuck single messages knows nothing of batches; /health has its own."""
 
@@ -148,13 +160,19 @@ class BatchConsumer(driver.Consumer):
 
     async def perform_seek(self) -> None:
         """Start every assigned partition anew, from its committed offset."""
+        await self._start_anew(self.assignment())
+
+    async def _start_anew(self, partitions: Iterable[TP]) -> dict[TP, int]:
+        """Read these from their committed offsets, which are returned."""
         async with self._polling:
-            for tp, offset in (await self._thread.seek_to_start(self.assignment())).items():
+            starts = await self._thread.seek_to_start(partitions)
+            for tp, offset in starts.items():
                 if tp in self.ledgers:
                     self.ledgers[tp].forget()
                 self.ledgers[tp] = Ledger(offset)
                 self._read_offset[tp] = offset
                 self._committed_offset[tp] = offset
+        return starts
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish what is begun, commit it, forget the partitions."""

@@ -29,8 +29,8 @@ PATIENCE_S = 40.0
 class Group:
     """Topics and workers of one group; what they published, and who."""
 
-    def __init__(self, kafka: Kafka, folder: Path) -> None:
-        self.kafka, self.folder = kafka, folder
+    def __init__(self, kafka: Kafka, folder: Path, delivery: str = "at-least-once") -> None:
+        self.kafka, self.folder, self.delivery = kafka, folder, delivery
         self.name = f"transport-{uuid.uuid4().hex[:8]}"
         self.input, self.prefix = f"{self.name}.in", f"{self.name}.out."
         self.cleaned = f"{self.prefix}{Output.CLEANED}"
@@ -71,7 +71,7 @@ class Group:
             self.workers[name] = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "tests.transport.worker", name, self.kafka.address),
-                    *(self.name, self.input, self.prefix, str(self.folder / name)),
+                    *(self.name, self.input, self.prefix, str(self.folder / name), self.delivery),
                 ],
                 cwd=ROOT,
                 stdout=log,

@@ -1,30 +1,38 @@
 """A worker of our own agents over a real Kafka, with everything else in memory.
 
-    python -m tests.transport.worker NAME ADDRESS GROUP INPUT PREFIX FOLDER
+    python -m tests.transport.worker NAME ADDRESS GROUP INPUT PREFIX FOLDER [exactly-once]
 
-Scoring takes a while, so that whenever the worker is stopped, groups are under way.
+Scoring takes a while, so that whenever the worker is stopped, groups are under way; exactly once,
+transactions do too, so that it is stopped in the midst of one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from typing import Any
 
 import faust
 
 from stream_app.agents import GroupPolicy, make_app
 from stream_app.core.outcome import Output
+from stream_app.core.ports import Outbox
 from stream_app.core.score import Scores
 from stream_app.core.window import Ints, Windows
 from stream_app.edges.memory import FixedScorer
 from stream_app.edges.metrics import PrometheusMeter
-from stream_app.edges.outbox import KafkaOutbox
+from stream_app.edges.outbox import Deliveries, KafkaOutbox, OutputTopics, TransactionalOutbox
 from stream_app.monitor import Monitor
 from stream_app.partition import FlowPolicy
+from stream_app.transport.transactional import TransactionalTransport
+from stream_app.transport.transactions import confirmed
+from stream_app.transport.transport import BatchTransport
 from tests.builders import TASKS, THRESHOLDS, Desk, scores_as_told
 
 PARTITIONS = 4
 SCORING_S = 0.05
+HOLD_S = 0.1
+SESSION_S = 6.0  # the least that brokers allow by default
 
 
 class SlowScorer(FixedScorer):
@@ -37,22 +45,43 @@ class SlowScorer(FixedScorer):
         return await super().score(windows, tasks)
 
 
-def main(name: str, address: str, group: str, topic: str, prefix: str, folder: str) -> None:
-    topics = {output: f"{prefix}{output}" for output in Output}
+class SlowTopics(OutputTopics):
+    """Holds transactions open, with their outputs written."""
+
+    async def send(self, *given: Any) -> Deliveries:
+        deliveries = await super().send(*given)
+        await confirmed(deliveries)
+        await asyncio.sleep(HOLD_S)
+        return deliveries
+
+
+def main(
+    name: str, address: str, group: str, topic: str, prefix: str, folder: str, delivery: str = ""
+) -> None:
+    names = {output: f"{prefix}{output}" for output in Output}
+    places = dict.fromkeys(Output, PARTITIONS)
     scorer = SlowScorer(name)
-    outbox = KafkaOutbox(lambda: app.producer._producer, topics, dict.fromkeys(Output, PARTITIONS))
+    transport: type[BatchTransport] = BatchTransport
+    outbox: Outbox = KafkaOutbox(lambda: app.producer._producer, OutputTopics(names, places))
+    if delivery == "exactly-once":
+        transport = TransactionalTransport
+        outbox = TransactionalOutbox(
+            lambda source: app.consumer.lane(source), SlowTopics(names, places)
+        )
     pipeline = Desk(scorer=scorer, outbox=outbox).pipeline
     monitor = Monitor(pipeline, FlowPolicy(group_records=32), PrometheusMeter(), scorer)
     policy = GroupPolicy(
         group=group,
         input_topics=[topic],
-        session_timeout_s=6.0,  # the least that brokers allow by default
+        session_timeout_s=SESSION_S,
         heartbeat_s=0.5,
         commit_interval_s=0.2,
         auto_offset_reset="earliest",
         max_record_bytes=1 << 20,
     )
-    app = make_app(policy, {"bootstrap_servers": [address]}, monitor.process, None, folder)
+    app = make_app(
+        policy, {"bootstrap_servers": [address]}, monitor.process, None, folder, transport
+    )
     monitor.attach(lambda: app.consumer, app.crash)
 
     async def close(*_: object, **__: object) -> None:

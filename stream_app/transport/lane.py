@@ -1,0 +1,214 @@
+"""One input partition while it is ours, exactly once: from its assignment to its revocation.
+
+    assigned --opened--> seeking --sought--> running --drain--> draining --close--> revoked
+        ^                   |                   |
+        '------ recover: whatever went wrong ---'
+
+    assigned   its transactions are being opened: who had them before is shut out
+    seeking    the committed offset is read, and reading starts from there
+    running    records are delivered, their outputs committed, one transaction after another
+    draining   nothing more is delivered; what is begun may still be committed
+    revoked    somebody else's
+
+There is one way to recover, also from a transaction of which nobody knows how it ended: take back
+all that is on its way, open anew, and go on from what the broker says is committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from typing import Final, NamedTuple
+
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    MessageSizeTooLargeError,
+    ProducerFenced,
+    TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
+)
+
+from stream_app.core.errors import OutboxUnavailable, OutputsWithdrawn
+from stream_app.transport.transactions import Transactions, Write
+
+GIVE_UP_S: Final = 60.0  # of trouble without a transaction in between
+PAUSE_S: Final = 0.5
+FENCED_PAUSE_S: Final = 1.0  # if the partition is no longer ours, we are told in this time
+CLOSE_S: Final = 2.0  # for the transaction that is under way
+HOPELESS: Final = (  # it would go wrong for ever
+    MessageSizeTooLargeError,
+    TopicAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
+)
+
+log = logging.getLogger("shopsentry.transactions")
+
+
+class State(Enum):
+    ASSIGNED = "assigned"
+    SEEKING = "seeking"
+    RUNNING = "running"
+    DRAINING = "draining"
+    REVOKED = "revoked"
+
+
+NEXT: Final = {
+    State.ASSIGNED: {State.SEEKING, State.ASSIGNED, State.REVOKED},
+    State.SEEKING: {State.RUNNING, State.ASSIGNED, State.REVOKED},
+    State.RUNNING: {State.DRAINING, State.ASSIGNED, State.REVOKED},
+    State.DRAINING: {State.REVOKED},
+    State.REVOKED: set[State](),
+}
+
+
+class Job(NamedTuple):
+    """The outputs of a group, and the offset after its last record."""
+
+    write: Write
+    next_offset: int
+    done: asyncio.Future[None]
+
+
+class Lane:
+    """The state of one partition, and the transactions that wait for their turn."""
+
+    def __init__(
+        self,
+        transactions: Transactions,
+        seek: Callable[[], Awaitable[int]],
+        rewind: Callable[[], None],
+        give_up: Callable[[BaseException], Awaitable[None]],
+    ) -> None:
+        """`seek` reads the committed offset and reads on from there; `rewind` marks all that was
+        delivered as stale; `give_up` ends the worker.
+        """
+        self.state = State.ASSIGNED
+        self.committed = 0  # by a transaction of ours, or found when seeking
+        self._transactions = transactions
+        self._seek = seek
+        self._rewind = rewind
+        self._give_up = give_up
+        self._epoch: tuple[int, int] | None = None  # in which the committed offset was read
+        self._submitted = 0
+        self._jobs: deque[Job] = deque()  # the first one is under way
+        self._arrived = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._trouble_since: float | None = None
+        self._trouble_last = 0.0
+        self._running = asyncio.ensure_future(self._run())
+
+    def submit(self, write: Write, next_offset: int) -> Awaitable[None]:
+        """What comes back is done once readers see the outputs. In the order of offsets.
+
+        Raises OutputsWithdrawn, now or then: nobody will see them, and the records come again.
+        """
+        if self.state not in (State.RUNNING, State.DRAINING):
+            raise OutputsWithdrawn(f"{self._transactions.id} is {self.state.value}")
+        assert next_offset > self._submitted, "groups come in the order of their offsets"
+        self._submitted = next_offset
+        job = Job(write, next_offset, asyncio.get_running_loop().create_future())
+        self._jobs.append(job)
+        self._arrived.set()
+        self._empty.clear()
+        return job.done
+
+    def drain(self) -> None:
+        """Deliver nothing more; what was begun may still be submitted."""
+        if self.state is State.RUNNING:
+            self._to(State.DRAINING)
+        elif self.state is not State.DRAINING:
+            self._to(State.REVOKED)  # nothing of it is begun
+            self._running.cancel()
+
+    async def close(self) -> None:
+        """Leave no transaction open: the one under way may end, for a while, or is aborted."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self._empty.wait()
+        if self.state is not State.REVOKED:
+            self._to(State.REVOKED)
+        self._running.cancel()
+        await asyncio.wait({self._running})
+        self._take_back()
+        await self._transactions.abort()
+        await self._transactions.drop()
+
+    async def _run(self) -> None:
+        while self.state not in (State.DRAINING, State.REVOKED):
+            try:
+                await self._transactions.open()
+                self._to(State.SEEKING)
+                self._epoch = self._transactions.epoch
+                self.committed = self._submitted = await self._seek()
+                self._to(State.RUNNING)
+                await self._serve()
+            except Exception as error:
+                await self._recover(error)
+
+    async def _serve(self) -> None:
+        """Transactions, one after another, until one fails."""
+        while True:
+            while not self._jobs:
+                self._arrived.clear()
+                await self._arrived.wait()
+            job = self._jobs[0]
+            # Whoever opened later has committed offsets that we have not seen.
+            assert self._transactions.epoch == self._epoch, "opened without seeking"
+            await self._transactions.commit(job.write, job.next_offset)
+            self.committed = job.next_offset
+            self._trouble_since = None
+            self._finish()
+
+    async def _recover(self, error: Exception) -> None:
+        """Back to `assigned`; if partitions are being taken away, that is the end."""
+        log.warning("%s: begins anew after %r, %s", self._transactions.id, error, self.state.value)
+        if self.state is State.DRAINING:
+            self._to(State.REVOKED)
+        else:
+            self._to(State.ASSIGNED)
+        self._rewind()
+        self._take_back()
+        await self._transactions.drop()
+        if self.state is State.REVOKED:
+            return
+        if isinstance(error, HOPELESS) or self._troubled_s() > GIVE_UP_S:
+            self._to(State.REVOKED)
+            await self._give_up(OutboxUnavailable(f"Kafka did not take the outputs: {error!r}"))
+            return
+        await asyncio.sleep(FENCED_PAUSE_S if isinstance(error, ProducerFenced) else PAUSE_S)
+
+    def _troubled_s(self) -> float:
+        """How long nothing succeeded, with trouble at least every GIVE_UP_S."""
+        now = time.monotonic()
+        if self._trouble_since is None or now - self._trouble_last > GIVE_UP_S:
+            self._trouble_since = now
+        self._trouble_last = now
+        return now - self._trouble_since
+
+    def _take_back(self) -> None:
+        while self._jobs:
+            self._finish(OutputsWithdrawn(f"{self._transactions.id}: the records come again"))
+
+    def _finish(self, error: Exception | None = None) -> None:
+        """The first job has ended."""
+        done = self._jobs.popleft().done
+        if not self._jobs:
+            self._empty.set()
+        if done.done():  # whoever waited was cancelled
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+            done.exception()  # a group that went stale meanwhile does not look
+
+    def _to(self, state: State) -> None:
+        assert state in NEXT[self.state], f"{self.state.value} -> {state.value}"
+        self.state = state
