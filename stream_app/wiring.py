@@ -37,7 +37,9 @@ from stream_app.offline import OfflineScorer
 from stream_app.partition import FlowPolicy
 from stream_app.pipeline import Pipeline, Policies
 from stream_app.settings import KafkaSettings, RedisSettings, Settings
+from stream_app.transport.probe import check_transactions
 from stream_app.transport.transactional import TransactionalTransport
+from stream_app.transport.transactions import maker
 from stream_app.transport.transport import BatchTransport
 
 REDIS_THREADS = 4
@@ -158,7 +160,10 @@ def worker_app(
 
 
 async def _look_around(settings: Settings) -> Outputs:
-    """The output topics; Redis and the web port are there. Raises Misconfigured."""
+    """The output topics; Redis and the web port are there, and Kafka delivers as it is asked to.
+
+    Raises Misconfigured.
+    """
     kafka, outputs = settings.kafka, settings.kafka.outputs()
     check_port(settings.web.host, settings.web.port)
     await check_redis(_redis(settings.redis), settings.redis.shown_url)
@@ -171,6 +176,8 @@ async def _look_around(settings: Settings) -> Outputs:
         replication=kafka.replication,
         max_record_bytes=kafka.max_record_bytes,
     )
+    if kafka.delivery == "exactly-once":
+        await check_transactions(kafka.group, maker(kafka.aiokafka()))
     largest = await largest_record(kafka.aiokafka(), outputs.values(), kafka.max_record_bytes)
     return Outputs({output: counts[name] for output, name in outputs.items()}, largest)
 
