@@ -39,11 +39,13 @@ COMMANDS = {
     "calibrate": Command(
         "stream_app.commands.calibrate:calibrate", "Set a model's probabilities and thresholds."
     ),
+    "compress": Command("stream_app.commands.compress:compress", "Make a model smaller."),
     "explain": Command("stream_app.commands.explain:explain", "Say why an event scored so."),
     "evaluate": Command(
         "stream_app.commands.evaluate:evaluate", "Judge models on events with known truth."
     ),
     "replay": Command("stream_app.commands.replay:replay", "Send old records again."),
+    "audit": Command("stream_app.commands.audit:audit", "Prove that no record was lost."),
     "doctor": Command("stream_app.commands.doctor:doctor", "Check that everything is in place."),
     "config": Command("stream_app.commands.config:config", "Show the settings in force."),
 }

@@ -7,14 +7,14 @@ again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from itertools import islice
 
 from msgspec import Struct
 
 from stream_app.core.event import MAX_TIME_MS
 from stream_app.core.outcome import OUTCOMES, Decided, Output, Seen
-from stream_app.core.record import Source, StoredRecord
+from stream_app.core.record import Record, Source, StoredRecord
 from stream_app.core.score import Reason
 from stream_app.core.window import seq_of, source_tag
 from stream_app.pipeline import Pipeline
@@ -71,6 +71,14 @@ class OfflineScorer:
             for kind in OUTCOMES:
                 self.totals.outcomes[kind] += outcome.counts[kind]
             yield self._judged(decided)
+
+    async def judge(self, source: Source, records: Sequence[Record]) -> AsyncIterator[list[Judged]]:
+        """Score records of a topic as the stream met them: one source, ascending by offset."""
+        for begin in range(0, len(records), GROUP_RECORDS):
+            group = records[begin : begin + GROUP_RECORDS]
+            committed = seq_of(source_tag(source.topic), group[0].offset)
+            read = await self._pipeline.read(source, group, [committed])
+            yield self._judged(await self._pipeline.decide(read))
 
     def _groups(self, lines: Iterable[bytes]) -> Iterator[list[StoredRecord]]:
         """Lines as records. A file has no Kafka time, so none of its events is ahead of that."""

@@ -77,7 +77,7 @@ def records(connection: Mapping[str, Any], chosen: Range) -> Iterator[StoredReco
             raise Misconfigured(f"{chosen.topic} has no partition {unknown[0]}")
         runs = []
         for place in chosen.partitions or places:
-            begin, end = _bounds(first, chosen, place)
+            begin, end = bounds(first, chosen, place)
             if begin < end:
                 consumer = stack.enter_context(
                     reader(
@@ -98,7 +98,7 @@ def partition_count(connection: Mapping[str, Any], topic: str) -> int:
 def is_empty(connection: Mapping[str, Any], topic: str) -> bool:
     """Whether a topic holds no records."""
     with reader(connection) as consumer:
-        edges = (_edges(consumer, topic, place) for place in partitions_of(consumer, topic))
+        edges = (edges(consumer, topic, place) for place in partitions_of(consumer, topic))
         return all(low == high for low, high in edges)
 
 
@@ -233,9 +233,9 @@ def _origin_id(record: StoredRecord) -> str:
     return f"{record.topic}-{record.partition}-{record.offset}"
 
 
-def _bounds(consumer: Consumer, chosen: Range, place: int) -> tuple[int, int]:
+def bounds(consumer: Consumer, chosen: Range, place: int) -> tuple[int, int]:
     """First offset, and the one after the last, of the range in one partition."""
-    low, high = _edges(consumer, chosen.topic, place)
+    low, high = edges(consumer, chosen.topic, place)
     begin = max(low, chosen.from_offset or 0)
     end = high if chosen.to_offset is None else min(high, chosen.to_offset)
     if chosen.from_ms is not None:
@@ -247,7 +247,7 @@ def _bounds(consumer: Consumer, chosen: Range, place: int) -> tuple[int, int]:
     return begin, end
 
 
-def _edges(consumer: Consumer, topic: str, place: int) -> tuple[int, int]:
+def edges(consumer: Consumer, topic: str, place: int) -> tuple[int, int]:
     """The oldest offset, and the one that the next record will get."""
     at = TopicPartition(topic, place)
     return patiently(lambda: consumer.get_watermark_offsets(at, timeout=ANSWER_S))
