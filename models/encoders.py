@@ -17,6 +17,7 @@ from stream_app.core.errors import Misconfigured
 
 Attention = Literal["causal", "bidirectional"]
 Kind = Literal["bert", "gpt", "gru"]
+Weights = Literal["float32", "int8"]
 KINDS: Final[tuple[Kind, ...]] = ("bert", "gpt", "gru")
 
 _FEW: Final = 4  # reading less than a quarter of the events of a pass is few
@@ -44,6 +45,7 @@ class NetworkConfig(
     window: int = 64  # events
     dropout: float = 0.1
     activation: str = "gelu"
+    weights: Weights = "float32"  # as they are stored; int8 is not to be trained
 
     def check(self) -> None:
         """Raises Misconfigured if there is no such network."""

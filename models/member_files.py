@@ -11,6 +11,7 @@ from msgspec import Struct
 from safetensors.torch import load_file, save_file
 
 from models.calibration import Line
+from models.compress.int8 import network_of
 from models.features import fact_names
 from models.members import Members
 from models.network import Network, NetworkConfig, Statistics
@@ -100,7 +101,7 @@ def read(
 def _network(place: Path, schema: Schema) -> Network:
     config = msgspec.json.decode((place / "config.json").read_bytes(), type=NetworkConfig)
     statistics = msgspec.json.decode((place / "statistics.json").read_bytes(), type=Statistics)
-    network = Network(schema, config, statistics)
+    network = network_of(schema, config, statistics)
     network.load_state_dict(load_file(place / "model.safetensors"))
     return network.eval().requires_grad_(False)
 

@@ -70,6 +70,11 @@ def _bundle(folder: Path, schema: Schema) -> Start:
             "types: a training can only go on with the same"
         )
     network = bundle.network
+    if network.config.weights != "float32":
+        raise Misconfigured(
+            f"{folder} has {network.config.weights} weights, which are not to be trained: begin "
+            "from the bundle that it was made of"
+        )
     return Start(
         config=network.config,
         weights=network.state_dict(),

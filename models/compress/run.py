@@ -1,0 +1,217 @@
+"""A bundle and the shop's own events -> a smaller bundle, and what that costs and saves.
+
+The events' users and campaigns are parted: some to learn from again, some to put the new scores on
+the old scale and to calibrate, some to tell of. Thresholds stay, as probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, Literal, get_args
+
+import msgspec
+import numpy as np
+from msgspec import Struct, structs
+
+from models import bundle as bundles
+from models.bundle import Bundle
+from models.compress import align, speed
+from models.compress.agreement import Agreement, agreement
+from models.compress.int8 import quantised
+from models.compress.speed import Speed
+from models.dataset import Dataset, read, split
+from models.fusion import Fusion
+from models.network import Network
+from models.recalibration import METHODS, Method, refit
+from models.training import finish
+from stream_app.core.errors import Misconfigured
+from stream_app.core.window import Ints
+
+How = Literal["int8"]
+HOWS: Final[tuple[str, ...]] = get_args(How)
+JSON: Final = "compression.json"
+MARKDOWN: Final = "compression.md"
+
+_SHARES: Final = (0.6, 0.2, 0.2)  # to learn from, to calibrate, to tell of
+_TIMED: Final = 2_000  # windows a round
+
+Progress = Callable[[str], None]
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    how: How = "int8"
+    method: Method = "keep"  # of calibrating anew
+    seed: int = 0
+    threads: int = 1
+    rounds: int = speed.ROUNDS
+
+
+class Compressed(Struct, frozen=True, kw_only=True):
+    version: str
+    before: str  # version of the bundle that it came from
+    how: str
+    members: dict[str, str]  # what became of each
+    sizes: tuple[int, int]  # bytes on disk, before and after
+    speed: Speed
+    agreement: Agreement
+
+
+class _Parts(Struct, frozen=True):
+    data: Dataset
+    fit: Ints
+    calibrate: Ints
+    judge: Ints
+
+
+def compress(
+    source: Path,
+    on: Path,
+    labels: Sequence[Path],
+    out: Path,
+    wanted: Wanted,
+    history: Sequence[Path] = (),
+    progress: Progress = lambda _: None,
+) -> Compressed:
+    """Write `out`: the bundle in `source`, smaller, with the table of what changed beside it.
+
+    `history`: files before `on`, which only fill the windows. Raises Misconfigured or BadBundle.
+    """
+    _check(source, out, labels, wanted)
+    bundle = bundles.load(source, "cpu")
+    packed = [n for n, e in bundle.members.encoders.items() if e.config.weights != "float32"]
+    if packed:
+        raise Misconfigured(
+            f"{source} is compressed already ({', '.join(packed)}): give the bundle it was made of"
+        )
+    parts = _parted(bundle, on, labels, history, wanted.seed)
+    found, said = _smaller(bundle, parts, wanted, progress)
+    found = _aligned(bundle, found, parts)
+    fusion = _calibrated(found, parts, wanted)
+    found = structs.replace(found, fusion=fusion)
+    agreed = _agreement(bundle, found, parts)
+    metrics = {**bundle.metrics, "compressed": {"from": bundle.version, "how": wanted.how}}
+    version = finish.write(
+        out,
+        f"{bundle.name}-{wanted.how}",
+        found.members,
+        fusion,
+        metrics,
+        parts.data,
+        parts.calibrate,
+    )
+    progress("measuring the speed")
+    loaded = bundles.load(out, "cpu")
+    some = parts.judge[
+        np.linspace(0, len(parts.judge) - 1, min(_TIMED, len(parts.judge))).astype(int)
+    ]
+    timed = speed.compare(
+        bundle,
+        loaded,
+        parts.data.windows.take(some),
+        parts.data.task[some],
+        wanted.threads,
+        wanted.rounds,
+    )
+    told = Compressed(
+        version=version,
+        before=bundle.version,
+        how=wanted.how,
+        members=said,
+        sizes=(_size(source), _size(out)),
+        speed=timed,
+        agreement=agreed,
+    )
+    _write(out, told)
+    return told
+
+
+def _check(source: Path, out: Path, labels: Sequence[Path], wanted: Wanted) -> None:
+    if wanted.how not in HOWS:
+        raise Misconfigured(f"there is no way {wanted.how!r}: choose {', '.join(HOWS)}")
+    if wanted.method not in METHODS:
+        raise Misconfigured(f"there is no method {wanted.method!r}: choose {', '.join(METHODS)}")
+    if wanted.method != "keep" and not labels:
+        raise Misconfigured(f"--method {wanted.method} needs --labels")
+    if out.exists() and out.resolve() == source.resolve():
+        raise Misconfigured("--out is the bundle itself: name another folder, to be able to return")
+
+
+def _parted(
+    bundle: Bundle, on: Path, labels: Sequence[Path], history: Sequence[Path], seed: int
+) -> _Parts:
+    data = read([*history, on], labels, bundle.schema, bundle.schema.window)
+    own = data.file == len(history)
+    fit, calibrate, judge = (part[own[part]] for part in split(data, _SHARES, seed))
+    if not len(calibrate) or not len(judge):
+        raise Misconfigured(f"{on} has events of too few users to part them: give more")
+    return _Parts(data, fit, calibrate, judge)
+
+
+def _smaller(
+    bundle: Bundle, parts: _Parts, wanted: Wanted, progress: Progress
+) -> tuple[Bundle, dict[str, str]]:
+    """The bundle with other networks, and what became of each member."""
+    said = dict.fromkeys(bundle.members.trees, "kept: trees are small and fast as they are")
+    networks: dict[str, Network] = {}
+    for name, network in bundle.members.encoders.items():
+        progress(f"{wanted.how}: {name}")
+        networks[name] = quantised(network)
+        kept = ", but for its recurrence" if network.config.encoder == "gru" else ""
+        said[name] = f"int8{kept}"
+    encoders = {**bundle.members.encoders, **networks}
+    members = structs.replace(bundle.members, encoders=encoders)
+    return structs.replace(bundle, members=members), {n: said[n] for n in bundle.members.names}
+
+
+def _aligned(before: Bundle, after: Bundle, parts: _Parts) -> Bundle:
+    """Each encoder's raw scores put where those of its predecessor were."""
+    names = [n for n, e in after.members.encoders.items() if e is not before.members.encoders[n]]
+    windows, tasks = parts.data.windows.take(parts.calibrate), parts.data.task[parts.calibrate]
+    was, is_ = (bundles.opinions(one, windows, tasks).raw for one in (before, after))
+    aligned = {
+        name: align.lines(was[:, at], is_[:, at], tasks, len(before.schema.task_names))
+        for name in names
+        for at in (before.chosen.index(name),)
+    }
+    members, fusion = align.replaced(before.members, before.fusion, after.members.encoders, aligned)
+    return structs.replace(after, members=members, fusion=fusion)
+
+
+def _calibrated(bundle: Bundle, parts: _Parts, wanted: Wanted) -> Fusion:
+    """For every set of members that may be chosen; thresholds stay."""
+    fusion = bundle.fusion
+    if wanted.method == "keep":
+        return fusion
+    events = parts.calibrate
+    tasks, anomalous = parts.data.task[events], parts.data.anomalous[events]
+    said = bundles.opinions(bundle, parts.data.windows.take(events), tasks).raw
+    for names in [key.split("+") for key in fusion.finals]:
+        which = [bundle.chosen.index(name) for name in names]
+        raw = fusion.mean(said[:, which], names, list(bundle.members.trees), tasks)
+        final = refit(fusion.final(names), raw, anomalous, tasks, wanted.method)
+        fusion = fusion.with_final(names, final)
+    return fusion
+
+
+def _agreement(before: Bundle, after: Bundle, parts: _Parts) -> Agreement:
+    windows, tasks = parts.data.windows.take(parts.judge), parts.data.task[parts.judge]
+    scores = [bundles.score(one, windows, tasks) for one in (before, after)]
+    limits = [one.calibration.decision.of(windows, tasks) for one in (before, after)]
+    return agreement(scores[0], scores[1], limits[0], limits[1], parts.data.anomalous[parts.judge])
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the files of a bundle."""
+    from models import manifest
+
+    known = manifest.check(folder, bundles.FILES).sha256
+    return sum((folder / file).stat().st_size for file in known)
+
+
+def _write(out: Path, told: Compressed) -> None:
+    from models.compress.table import markdown
+
+    text = msgspec.json.format(msgspec.json.encode(told), indent=1)
+    (out / JSON).write_bytes(text + b"\n")
+    (out / MARKDOWN).write_text(markdown(told), "utf-8")
