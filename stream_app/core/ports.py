@@ -39,7 +39,8 @@ class WindowStore(Protocol):
         """Judge and append the rows of one source (ascending seq; `users[i]` is the user of
         `rows[i]`).
 
-        `committed`: the committed seq of each source of this partition. Raises StoreUnavailable.
+        `committed`: the committed seq of each source of this partition; older ones than the store
+        was told before are a zombie's, and change nothing. Raises StoreUnavailable.
         """
         ...
 

@@ -97,6 +97,20 @@ def seq_of(tag: int, next_offset: int) -> int:
     return tag << OFFSET_BITS | next_offset
 
 
+def raised(known: dict[int, int], committed: Sequence[int]) -> Sequence[int]:
+    """`committed`, each as new as `known` says, which learns from it. Seqs by source tag.
+
+    A zombie's commits are old: where several sources meet, its rows may have been forgotten under
+    newer ones, and would look new. With one source the newest row of a log tells as much.
+    """
+    if len(committed) < 2:
+        return committed
+    newest = {seq >> OFFSET_BITS: max(seq, known.get(seq >> OFFSET_BITS, 0)) for seq in committed}
+    known.clear()
+    known.update(newest)
+    return list(newest.values())
+
+
 def concat(batches: list[Windows]) -> Windows:
     """Windows of several batches as one."""
     if len(batches) == 1:

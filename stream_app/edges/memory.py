@@ -17,7 +17,7 @@ from stream_app.core.logbook import LogBook
 from stream_app.core.outcome import Message, Outcome, Output
 from stream_app.core.record import Record, Source
 from stream_app.core.score import Floats, Reason, Scores
-from stream_app.core.window import Ints, Logs, Rows, WindowPolicy, Windows
+from stream_app.core.window import Ints, Logs, Rows, WindowPolicy, Windows, raised
 
 
 class MemoryWindows:
@@ -25,10 +25,13 @@ class MemoryWindows:
 
     def __init__(self, row: np.dtype[np.void], policy: WindowPolicy) -> None:
         self._book = LogBook(row, policy)
+        self._known: dict[int, dict[int, int]] = {}  # by partition
 
     async def slide(
         self, source: Source, users: Sequence[bytes], rows: Rows, committed: Sequence[int]
     ) -> Logs:
+        if len(users):
+            committed = raised(self._known.setdefault(source.partition, {}), committed)
         return self._book.slide(users, rows, committed)
 
 

@@ -2,6 +2,7 @@
 
     key    <prefix>:{<partition>}:w:<user>     the braces keep a partition on one shard
     value  the user's rows, in the order in which they were accepted
+    key    <prefix>:{<partition>}:committed    newest committed seqs, where several topics meet
 
 The script (windows.lua) repeats `core.window.accept`, and writes a log only with rows that it did
 not have: redelivery, a batch that failed half-way, and a worker that lost its partition change
@@ -83,7 +84,8 @@ class RedisWindows:
         committed: Sequence[int],
     ) -> tuple[list[bytes], list[tuple[int, Ints]]]:
         """The users' logs, and the places of those users not all of whose rows were appended."""
-        head = f"{self._prefix}:{{{source.partition}}}:w:".encode()
+        shard = f"{self._prefix}:{{{source.partition}}}:".encode()
+        head, known = shard + b"w:", shard + b"committed"
         tag = source_tag(source.topic).to_bytes(2, "little")
         limits = b"".join(seq.to_bytes(8, "little") for seq in committed)
         ends = np.cumsum(counts) * self._row.itemsize
@@ -93,7 +95,7 @@ class RedisWindows:
             end = min(begin + self._chunk_users, len(names))
             calls.append(
                 self._script(
-                    [head + name for name in names[begin:end]],
+                    [*(head + name for name in names[begin:end]), known],
                     (
                         *self._settings,
                         tag,

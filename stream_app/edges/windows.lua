@@ -1,6 +1,6 @@
 -- Slides one chunk of a partition's users: the twin of `stream_app.core.window.accept`, on strings.
 --
--- KEYS  the users' logs
+-- KEYS  the users' logs, then what is known to be committed of this partition, by whoever told
 -- ARGV  row bytes, horizon, lateness ms, ttl s, tag of the rows' source (2 bytes),
 --       committed seqs (8 bytes each), rows of each user (4 bytes each), the rows, user by user
 --
@@ -10,6 +10,7 @@
 -- Replies with each user's log as these rows see it, then one string about the users not all of
 -- whose rows were appended: number in the chunk (4 bytes), place of each row (4 bytes each).
 
+local known_key = table.remove(KEYS)
 local R, horizon = tonumber(ARGV[1]), tonumber(ARGV[2]) * tonumber(ARGV[1])
 local lateness, ttl, tag = tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local committed, counts, rows = ARGV[6], ARGV[7], ARGV[8]
@@ -24,6 +25,22 @@ for at = 1, #committed, 8 do
   local offset, source = unpack('<I6c2', committed, at)
   limit[source] = offset
   sources = sources + 1
+end
+
+-- A zombie's commits are old: under newer ones its rows were forgotten, and it must not bring them
+-- back. With one source the newest row of a log tells as much.
+if sources > 1 then
+  local known, newest = call('GET', known_key) or '', {}
+  for at = 1, #known, 8 do
+    local offset, source = unpack('<I6c2', known, at)
+    if limit[source] and offset > limit[source] then
+      limit[source] = offset
+    end
+  end
+  for source, offset in pairs(limit) do
+    newest[#newest + 1] = pack('<I6c2', offset, source)
+  end
+  call('SET', known_key, table.concat(newest), 'EX', ttl)
 end
 
 -- Where the first row from `begin` on starts that has `needle` at `field`. Positions count from 1.

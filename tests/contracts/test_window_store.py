@@ -267,6 +267,21 @@ async def test_rows_that_may_come_again_are_kept_whatever_other_topics_commit(
     assert again == [[waiting[0][1]] if pending else DUPLICATE]
 
 
+async def test_a_zombie_does_not_bring_back_what_was_forgotten_under_newer_commits(
+    fresh: Fresh,
+) -> None:
+    """Of its topic no row is left in the user's log: its old one would look new."""
+    store = fresh()
+    old, then = [(b"a", Act(1100, 1, 0))], [committed(EVENTS, 0), committed(MORE, 0)]
+    await slide(store, old, then, MORE)
+    for n in range(0, 40, 2):
+        done = [committed(EVENTS, n), committed(MORE, 1)]
+        await slide(store, [(b"a", Act(1100 + k, 50 + k, k)) for k in (n, n + 1)], done)
+    assert await slide(store, old, then, MORE) == [DUPLICATE]
+    (window,) = await slide(store, [(b"a", Act(1140, 99, 40))], done)
+    assert [act.id for act in window] == [87, 88, 89, 99]
+
+
 async def test_what_is_committed_and_not_stored_is_not_accepted_again(fresh: Fresh) -> None:
     store = fresh()
     await slide(store, [(b"a", Act(1000, 1, 0))], [])
