@@ -279,6 +279,7 @@ async def test_a_zombie_does_not_bring_back_what_was_forgotten_under_newer_commi
         await slide(store, [(b"a", Act(1100 + k, 50 + k, k)) for k in (n, n + 1)], done)
     assert await slide(store, old, then, MORE) == [DUPLICATE]
     (window,) = await slide(store, [(b"a", Act(1140, 99, 40))], done)
+    assert isinstance(window, list)
     assert [act.id for act in window] == [87, 88, 89, 99]
 
 
