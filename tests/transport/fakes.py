@@ -20,8 +20,8 @@ TP0 = TP("shop.events", 0)
 TP1 = TP("shop.events", 1)
 
 
-def app_in(folder: Path) -> faust.App:
-    """An app with our transport; nothing of it is started."""
+def app_in(folder: Path, transport: type[BatchTransport] = BatchTransport) -> faust.App:
+    """An app with a transport of ours; nothing of it is started."""
     app = faust.App(
         "contract",
         broker="kafka://127.0.0.1:1",
@@ -31,7 +31,7 @@ def app_in(folder: Path) -> faust.App:
         topic_allow_declare=False,
         stream_wait_empty=True,
     )
-    app.transport = BatchTransport(app, CONNECTION)
+    app.transport = transport(app, CONNECTION)
     return app
 
 
@@ -83,15 +83,20 @@ class PlayedFetcher:
 
 
 class Played:
-    """A `BatchConsumer` over a played thread, and the batches it handed on."""
+    """A consumer over a played thread, and the batches it handed on."""
 
-    def __init__(self, folder: Path, starts: Mapping[TP, int]) -> None:
-        self.app = app_in(folder)
+    def __init__(
+        self,
+        folder: Path,
+        starts: Mapping[TP, int],
+        transport: type[BatchTransport] = BatchTransport,
+    ) -> None:
+        self.app = app_in(folder, transport)
         self.delivered: list[RecordBatch] = []
         self.room = asyncio.Event()  # clear: the agent's queue is full
         self.room.set()
         self.revoked: list[set[TP]] = []
-        self.consumer = BatchConsumer(
+        self.consumer: BatchConsumer = transport.Consumer(
             self.app.transport,
             callback=self._deliver,
             on_partitions_revoked=self._revoked,
