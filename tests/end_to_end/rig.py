@@ -199,13 +199,15 @@ class Rig:
 class Worker:
     """`shopsentry worker` as a process."""
 
+    program: Sequence[str] = ("stream_app", "worker")  # the module that runs, and its arguments
+
     def __init__(self, rig: Rig, name: str = "worker", **settings: object) -> None:
         self._rig = rig
         self.log = rig.folder / f"{rig.name}-{name}.log"
         self.port = free_port()
         self._out = self.log.open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "stream_app", "worker"],
+            [sys.executable, "-m", *self.program],
             cwd=ROOT,
             env=rig.environment(web__port=self.port, **settings),
             stdout=self._out,
