@@ -29,7 +29,7 @@ from msgspec import Struct, field
 
 from scripts.benchmarks.events import BEGIN_MS, EVENTS_PER_MS, random_records
 from scripts.benchmarks.scorers import free_encoder
-from stream_app.core.audit import Difference, Terms, audit
+from stream_app.core.audit import Difference, Report, Terms, audit
 from stream_app.core.expected import Rules
 from stream_app.core.outcome import Output
 from stream_app.core.window import WindowPolicy
@@ -282,16 +282,22 @@ def _settle(stage: Stage, result: Result) -> None:
         worker.process.wait(60)
 
 
-def _judge(rig: Rig, result: Result, delivery: str) -> None:
+def judged(rig: Rig, *, exactly_once: bool, forgotten: bool) -> Report:
+    """What the audit says of a rig's topics, once all is committed."""
     found = gather(
         {"bootstrap.servers": rig.kafka.address},
         rig.name,
         Range(topic=rig.input),
         {output: rig.topic(output) for output in Output},
     )
-    terms = Terms(exactly_once=delivery == "exactly-once", forgotten="redis-flush" in result.faults)
     rules = Rules(tasks=free_encoder().schema.tasks, windows=WindowPolicy(), most_bytes=MOST_BYTES)
-    report = audit(found.inputs, found.outputs, rules, terms)
+    terms = Terms(exactly_once=exactly_once, forgotten=forgotten)
+    return audit(found.inputs, found.outputs, rules, terms)
+
+
+def _judge(rig: Rig, result: Result, delivery: str) -> None:
+    forgotten = "redis-flush" in result.faults
+    report = judged(rig, exactly_once=delivery == "exactly-once", forgotten=forgotten)
     kinds = report.kinds
     if report.records != result.records:
         raise AssertionError(f"{result.records} sent, {report.records} in the topic")
