@@ -12,12 +12,16 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 
+from stream_app.core.outcome import Output
+from tests.builders import POISON, click
 from tests.servers import Kafka
-from tests.transport.test_broker import BACKLOG, Group
+from tests.transport.test_broker import BACKLOG, PATIENCE_S, Group
 from tests.transport.worker import PARTITIONS, SESSION_S
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
@@ -30,9 +34,9 @@ def group(kafka: Kafka, tmp_path: Path) -> Iterator[Group]:
         yield made
 
 
-def check(group: Group) -> None:
+def check(group: Group, spoilt: int = 0) -> None:
     """Every record has one output that readers of committed records see, in order, and all of the
-    input is committed.
+    input is committed, so many `spoilt` records too.
     """
     group.read_all()
     while group.read(0.5):
@@ -43,7 +47,11 @@ def check(group: Group) -> None:
     for partition in range(PARTITIONS):
         order = [n for p, n, _ in group.seen if p == partition]
         assert order == sorted(order)
-    assert committed(group) == group.produced
+    deadline = time.monotonic() + PATIENCE_S
+    while committed(group) < group.produced + spoilt:
+        assert time.monotonic() < deadline, committed(group)
+        time.sleep(0.2)
+    assert committed(group) == group.produced + spoilt
 
 
 def committed(group: Group) -> int:
@@ -53,6 +61,41 @@ def committed(group: Group) -> int:
         return sum(max(0, p.offset) for p in reader.committed(places, timeout=10))
     finally:
         reader.close()
+
+
+def spoil(group: Group, count: int) -> None:
+    """So many records on which the scorer fails, and as many that are no events."""
+    producer = Producer({"bootstrap.servers": group.kafka.address})
+    for number in range(count):
+        poison = click(f"u{number}", at_ms=number, score=POISON, event_id=f"poison-{number}")
+        for value in (msgspec.json.encode(poison), b"junk %d" % number):
+            producer.produce(group.input, value, partition=number % PARTITIONS)
+    assert producer.flush(30) == 0
+
+
+def buried(group: Group) -> Counter[tuple[str, str]]:
+    """Dead letters that readers of committed records see, by reason and place of origin."""
+    reader = Consumer(
+        {
+            "bootstrap.servers": group.kafka.address,
+            "group.id": f"{group.name}.dead",
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+        }
+    )
+    topic = f"{group.prefix}{Output.DEAD_LETTERS}"
+    found: Counter[tuple[str, str]] = Counter()
+    try:
+        reader.assign([TopicPartition(topic, p, 0) for p in range(PARTITIONS)])
+        while got := reader.consume(5000, 1.0):
+            for letter in got:
+                headers: list[Any] = list(letter.headers() or ())
+                told = {name: value.decode() for name, value in headers}
+                origin = [told[f"kafka_dlt-original-{of}"] for of in ("partition", "offset")]
+                found[told["reason"], "-".join(origin)] += 1
+    finally:
+        reader.close()
+    return found
 
 
 def aborted(group: Group) -> int:
@@ -144,3 +187,17 @@ def test_a_zombie_that_wakes_up_changes_nothing(group: Group) -> None:
     assert group.workers["zombie"].poll() is None, said(group, "zombie")
     stop(group, "zombie")
     stop(group, "heir")
+
+
+def test_poison_is_buried_inside_its_transaction_and_does_not_come_again(group: Group) -> None:
+    spoil(group, 100)
+    group.send(400)
+    group.start("killed")
+    group.read_until(200, by="killed")
+    group.workers["killed"].kill()
+    group.start("last")
+    check(group, spoilt=200)
+    letters = buried(group)
+    assert set(letters.values()) == {1}
+    assert Counter(reason for reason, _ in letters) == {"poison": 100, "not-json": 100}
+    stop(group, "last")
