@@ -15,7 +15,6 @@ from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import torch
-from msgspec import Struct
 from torch import Tensor
 
 from models.schema import MISSING_ORDINAL, Schema
@@ -32,7 +31,7 @@ _FACT_STEPS: Final = 512.0  # facts between 0 and 1: coarse enough to be the sam
 Form = Literal["duration", "count", "share", "amount", "ratio", "ordinal"]
 
 
-class Number(Struct, frozen=True):
+class Number(NamedTuple):  # no Struct: torch.compile traces where it is made
     """One number that every event has, or lacks."""
 
     name: str
@@ -75,6 +74,20 @@ def columns(schema: Schema, rows: Rows) -> Columns:
 
 def numbers(schema: Schema) -> tuple[Number, ...]:
     """What `describe` computes, in its order."""
+    found = _of_the_user(schema)
+    forms: dict[What, Form] = {"since": "duration", "users": "count", "share": "share"}
+    told = {asked.field: asked.what for asked in schema.context.asked}
+    for f in schema.of_kind("context"):
+        found.append(Number(f.name, f.title, forms[told[f.name]], own=True))
+    for thing, _ in _companies(schema):
+        cell = f"users of this {thing} who were at others of this window"
+        found.append(Number(f"{thing} company", cell, "count"))
+        found.append(Number(f"{thing} company most", cell, "count"))
+    return tuple(found)
+
+
+def _of_the_user(schema: Schema) -> list[Number]:
+    """Those that come first: of the window alone, not of what the site saw."""
     found = [
         Number("gap", "time since the previous event", "duration", own=True),
         Number("gap before", "time between the two events before", "duration"),
@@ -103,15 +116,7 @@ def numbers(schema: Schema) -> tuple[Number, ...]:
             if f.by is not None:
                 by = f"{f.title} against its {f.by}'s"
                 found.append(Number(f"{f.name} by {f.by}", by, "ratio"))
-    forms: dict[What, Form] = {"since": "duration", "users": "count", "share": "share"}
-    told = {asked.field: asked.what for asked in schema.context.asked}
-    for f in schema.of_kind("context"):
-        found.append(Number(f.name, f.title, forms[told[f.name]], own=True))
-    for thing, _ in _companies(schema):
-        cell = f"users of this {thing} who were at others of this window"
-        found.append(Number(f"{thing} company", cell, "count"))
-        found.append(Number(f"{thing} company most", cell, "count"))
-    return tuple(found)
+    return found
 
 
 @torch.no_grad()
@@ -168,11 +173,11 @@ def describe(schema: Schema, window: Columns) -> Tensor:
 
 def _companies(schema: Schema) -> list[tuple[str, list[int]]]:
     """Categories whose rows name users, and which columns of `Columns.company` these are."""
-    plan, place = schema.context, {f.name: at for at, f in enumerate(schema.of_kind("company"))}
+    # From the sources, not from `schema.context`: torch.compile traces this, and before PyTorch
+    # 2.15 it cannot make a Struct.
     of_thing: dict[str, list[int]] = {}
-    for asked in plan.asked:
-        if asked.what == "user":
-            of_thing.setdefault(plan.things[asked.thing], []).append(place[asked.field])
+    for at, f in enumerate(schema.of_kind("company")):
+        of_thing.setdefault(f.source.split(".")[1], []).append(at)
     return list(of_thing.items())
 
 
@@ -204,7 +209,7 @@ def relations(schema: Schema, hashes: Tensor, before: Tensor, described: Tensor)
 
     All three arguments are (..., their own last dimension), of the same events.
     """
-    names = [n.name for n in numbers(schema)]
+    names = [n.name for n in _of_the_user(schema)]
     seen_at = [names.index(f"{f.name} seen") for f in schema.of_kind("category")]
     seen = described[..., seen_at] > 0
     relation = 1 + seen.long() + (hashes == before).long()

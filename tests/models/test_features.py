@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 import torch
 
+from models import schema as schemas
 from models.encoding import SchemaEncoder
 from models.features import Columns, columns, describe, fact_names, facts, numbers
 from models.schema import Schema
@@ -108,3 +110,13 @@ def test_facts_of_an_event_are_the_same_read_from_a_longer_window(shop: Schema) 
         items = [event.item_id for event in events[: place + 1]]
         again = 3 if items[-2:-1] == items[-1:] else 2 if items[-1] in items[:-1] else 1
         assert told["item relation"] == again
+
+
+@pytest.mark.parametrize("name", ["shop", "shop-context"])
+def test_torch_compile_traces_what_is_derived_in_one_piece(name: str) -> None:
+    schema = schemas.load(name)
+    _, held = window(schema, seed=1, count=10)
+    compiled = torch.compile(describe, backend="eager", fullgraph=True)
+    torch.testing.assert_close(
+        compiled(schema, held), describe(schema, held), rtol=0, atol=0, equal_nan=True
+    )
