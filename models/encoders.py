@@ -29,6 +29,7 @@ class Size(Struct, frozen=True, omit_defaults=True):
     layers: int
     heads: int
     feed_forward: int = 0  # 0: four times hidden
+    head_width: int = 0  # 0: hidden / heads; a BERT with fewer heads keeps the width of each
 
 
 PRESETS: Final = {"tiny": Size(128, 2, 2), "small": Size(256, 4, 4), "base": Size(768, 12, 12)}
@@ -118,7 +119,7 @@ def _bert(config: NetworkConfig) -> Any:
         pad_token_id=0,
         hidden_size=config.size.hidden,
         num_hidden_layers=config.size.layers,
-        num_attention_heads=config.size.heads,
+        num_attention_heads=_heads(config.size),
         intermediate_size=config.size.feed_forward or 4 * config.size.hidden,
         hidden_act=config.activation,
         max_position_embeddings=config.window,
@@ -129,7 +130,26 @@ def _bert(config: NetworkConfig) -> Any:
         use_cache=False,
         attn_implementation="sdpa",
     )
-    return BertModel(shape, add_pooling_layer=False)
+    model = BertModel(shape, add_pooling_layer=False)
+    if config.size.head_width:
+        _narrow(model, config.size)
+    return model
+
+
+def _heads(size: Size) -> int:
+    """As many as there were before some were taken out."""
+    return size.hidden // size.head_width if size.head_width else size.heads
+
+
+def _narrow(model: Any, size: Size) -> None:
+    """Leave room for `size.heads` heads; their width says the rest."""
+    width = size.heads * size.head_width
+    for layer in model.encoder.layer:
+        attention = layer.attention.self
+        for name in ("query", "key", "value"):
+            setattr(attention, name, nn.Linear(size.hidden, width))
+        attention.num_attention_heads, attention.all_head_size = size.heads, width
+        layer.attention.output.dense = nn.Linear(width, size.hidden)
 
 
 def _gpt(config: NetworkConfig) -> Any:

@@ -6,9 +6,9 @@ the old scale and to calibrate, some to tell of. Thresholds stay, as probabiliti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -18,7 +18,7 @@ from models import bundle as bundles
 from models.bundle import Bundle
 from models.compress import align, speed
 from models.compress.agreement import Agreement, agreement
-from models.compress.int8 import quantised
+from models.compress.smaller import HOWS, Way, smaller
 from models.compress.speed import Speed
 from models.dataset import Dataset, read, split
 from models.fusion import Fusion
@@ -28,8 +28,6 @@ from models.training import finish
 from stream_app.core.errors import Misconfigured
 from stream_app.core.window import Ints
 
-How = Literal["int8"]
-HOWS: Final[tuple[str, ...]] = get_args(How)
 JSON: Final = "compression.json"
 MARKDOWN: Final = "compression.md"
 
@@ -40,9 +38,8 @@ Progress = Callable[[str], None]
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
-    how: How = "int8"
+    way: Way = Way()
     method: Method = "keep"  # of calibrating anew
-    seed: int = 0
     threads: int = 1
     rounds: int = speed.ROUNDS
 
@@ -84,16 +81,16 @@ def compress(
         raise Misconfigured(
             f"{source} is compressed already ({', '.join(packed)}): give the bundle it was made of"
         )
-    parts = _parted(bundle, on, labels, history, wanted.seed)
-    found, said = _smaller(bundle, parts, wanted, progress)
-    found = _aligned(bundle, found, parts)
+    parts = _parted(bundle, on, labels, history, wanted.way.seed)
+    made = smaller(bundle.members, parts.data, parts.fit, parts.calibrate, wanted.way, progress)
+    found = _aligned(bundle, made.networks, parts)
     fusion = _calibrated(found, parts, wanted)
     found = structs.replace(found, fusion=fusion)
     agreed = _agreement(bundle, found, parts)
-    metrics = {**bundle.metrics, "compressed": {"from": bundle.version, "how": wanted.how}}
+    metrics = {**bundle.metrics, "compressed": {"from": bundle.version, "how": wanted.way.how}}
     version = finish.write(
         out,
-        f"{bundle.name}-{wanted.how}",
+        f"{bundle.name}-{wanted.way.how}",
         found.members,
         fusion,
         metrics,
@@ -116,8 +113,8 @@ def compress(
     told = Compressed(
         version=version,
         before=bundle.version,
-        how=wanted.how,
-        members=said,
+        how=wanted.way.how,
+        members=made.said,
         sizes=(_size(source), _size(out)),
         speed=timed,
         agreement=agreed,
@@ -127,8 +124,10 @@ def compress(
 
 
 def _check(source: Path, out: Path, labels: Sequence[Path], wanted: Wanted) -> None:
-    if wanted.how not in HOWS:
-        raise Misconfigured(f"there is no way {wanted.how!r}: choose {', '.join(HOWS)}")
+    if wanted.way.how not in HOWS:
+        raise Misconfigured(f"there is no way {wanted.way.how!r}: choose {', '.join(HOWS)}")
+    if not 0 < wanted.way.keep <= 1:
+        raise Misconfigured("--keep is a share, above 0 and at most 1")
     if wanted.method not in METHODS:
         raise Misconfigured(f"there is no method {wanted.method!r}: choose {', '.join(METHODS)}")
     if wanted.method != "keep" and not labels:
@@ -148,34 +147,17 @@ def _parted(
     return _Parts(data, fit, calibrate, judge)
 
 
-def _smaller(
-    bundle: Bundle, parts: _Parts, wanted: Wanted, progress: Progress
-) -> tuple[Bundle, dict[str, str]]:
-    """The bundle with other networks, and what became of each member."""
-    said = dict.fromkeys(bundle.members.trees, "kept: trees are small and fast as they are")
-    networks: dict[str, Network] = {}
-    for name, network in bundle.members.encoders.items():
-        progress(f"{wanted.how}: {name}")
-        networks[name] = quantised(network)
-        kept = ", but for its recurrence" if network.config.encoder == "gru" else ""
-        said[name] = f"int8{kept}"
-    encoders = {**bundle.members.encoders, **networks}
-    members = structs.replace(bundle.members, encoders=encoders)
-    return structs.replace(bundle, members=members), {n: said[n] for n in bundle.members.names}
-
-
-def _aligned(before: Bundle, after: Bundle, parts: _Parts) -> Bundle:
-    """Each encoder's raw scores put where those of its predecessor were."""
-    names = [n for n, e in after.members.encoders.items() if e is not before.members.encoders[n]]
+def _aligned(before: Bundle, networks: Mapping[str, Network], parts: _Parts) -> Bundle:
+    """With other networks, their raw scores put where those of their predecessors were."""
     windows, tasks = parts.data.windows.take(parts.calibrate), parts.data.task[parts.calibrate]
-    was, is_ = (bundles.opinions(one, windows, tasks).raw for one in (before, after))
-    aligned = {
-        name: align.lines(was[:, at], is_[:, at], tasks, len(before.schema.task_names))
-        for name in names
-        for at in (before.chosen.index(name),)
-    }
-    members, fusion = align.replaced(before.members, before.fusion, after.members.encoders, aligned)
-    return structs.replace(after, members=members, fusion=fusion)
+    encoders = {**before.members.encoders, **networks}
+    bare = structs.replace(before, members=structs.replace(before.members, encoders=encoders))
+    was, is_ = (bundles.opinions(one, windows, tasks).raw for one in (before, bare))
+    count = len(before.schema.task_names)
+    columns = {name: before.chosen.index(name) for name in networks}
+    aligned = {n: align.lines(was[:, at], is_[:, at], tasks, count) for n, at in columns.items()}
+    members, fusion = align.replaced(before.members, before.fusion, networks, aligned)
+    return structs.replace(before, members=members, fusion=fusion)
 
 
 def _calibrated(bundle: Bundle, parts: _Parts, wanted: Wanted) -> Fusion:

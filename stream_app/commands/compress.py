@@ -11,6 +11,8 @@ import typer
 
 class How(StrEnum):
     INT8 = "int8"
+    PRUNE = "prune"
+    DISTIL = "distil"
 
 
 class Method(StrEnum):
@@ -26,7 +28,13 @@ def compress(
         Path, typer.Option(help="Your events: to learn from, to calibrate and to compare on.")
     ],
     out: Annotated[Path, typer.Option(help="Folder of the bundle to write.")],
-    how: Annotated[How, typer.Option(help="int8: weights as whole numbers.")] = How.INT8,
+    how: Annotated[
+        How,
+        typer.Option(
+            help="int8: weights as whole numbers; prune: fewer heads and neurons; distil: a "
+            "smaller network that learns from this one."
+        ),
+    ] = How.INT8,
     labels: Annotated[
         list[Path] | None, typer.Option(help="Truth of the events; repeatable.")
     ] = None,
@@ -36,6 +44,20 @@ def compress(
     method: Annotated[
         Method, typer.Option(help="Calibrate anew, as in calibrate; keep needs no labels.")
     ] = Method.KEEP,
+    keep: Annotated[
+        float, typer.Option(help="prune: the share of heads and neurons that stays.")
+    ] = 0.5,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="distil: tiny, small, or hidden x layers x heads such as 64x2x2; else the next "
+            "smaller one."
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="prune, distil: passes of learning from the bundle.", min=0),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Who is learnt from and who is compared on.")] = 0,
     threads: Annotated[int, typer.Option(help="Of the CPU, to measure with.", min=1)] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Tell the result as JSON.")] = False,
@@ -46,8 +68,16 @@ def compress(
     """
     from models.compress.run import Wanted
     from models.compress.run import compress as run
+    from models.compress.smaller import Way, parse_size
 
-    wanted = Wanted(how=how.value, method=method.value, seed=seed, threads=threads)
+    way = Way(
+        how=how.value,
+        keep=keep,
+        size=parse_size(size) if size else None,
+        epochs=epochs,
+        seed=seed,
+    )
+    wanted = Wanted(way=way, method=method.value, threads=threads)
     told = run(
         model,
         on,

@@ -34,7 +34,7 @@ def small(
     trained: TrainReport, files: Files, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Compressed]:
     out = tmp_path_factory.mktemp("compressed") / "int8"
-    wanted = Wanted(how="int8", rounds=1)
+    wanted = Wanted(rounds=1)
     return out, compress(trained.folder, files.data, [files.labels], out, wanted)
 
 
