@@ -248,7 +248,14 @@ def _check_golden(folder: Path, bundle: Bundle) -> None:
     try:
         known = golden(folder, bundle.schema)
         found = score(bundle, known.windows, known.tasks)
-    except (KeyError, ValueError, IndexError, RuntimeError) as error:
+    except (
+        KeyError,
+        ValueError,
+        IndexError,
+        RuntimeError,
+        OSError,
+        safetensors.SafetensorError,
+    ) as error:
         raise bad(folder, f"its golden windows cannot be scored ({short(error)})") from error
     off = float(np.max(np.abs(found - known.calibrated), initial=0))
     if not off <= _CLOSE:
