@@ -25,25 +25,34 @@ MODEL_OURS = Variant("2 shopsentry, model", OURS, "model", DAY, "day-logs")
 FREE_SIMPLE = Variant("3 straightforward, free scorer", THEIRS, "free", RANDOM, "sets")
 FREE_OURS = Variant("4 shopsentry, free scorer", OURS, "free", RANDOM, "logs")
 FREE_TWO = Variant("5 shopsentry, free, two workers", OURS, "free", RANDOM, "logs", workers=2)
+FREE_ONCE = Variant(
+    "6 shopsentry, free, exactly once", OURS, "free", RANDOM, "logs", delivery="exactly-once"
+)
 
 
-def prepare(rig: Rig, backlog: int, day: int) -> None:
-    """Both topics, and the four Redis servers that workers start from."""
+def prepare(rig: Rig, backlog: int, day: int, variants: Sequence[Variant]) -> None:
+    """The topics that these read, and the Redis servers that their workers start from."""
     encoder = scorers.free_encoder()
     shop = events.Shop(day, day)
-    rig.fill(RANDOM, events.random_records(backlog))
-    rig.fill(DAY, shop.records())
+    topics = {variant.topic for variant in variants}
+    if RANDOM in topics:
+        rig.fill(RANDOM, events.random_records(backlog))
+    if DAY in topics:
+        rig.fill(DAY, shop.records())
     histories: list[tuple[str, Callable[[], Iterator[events.History]]]] = [
         ("", lambda: events.full_logs(encoder, RANDOM)),
         ("day-", lambda: shop.history(encoder, DAY)),
     ]
+    starts = {variant.history for variant in variants}
     for kind, history in histories:
-        with rig.redis(f"{kind}logs") as server:
-            events.remember(server.url, encoder, history())
-            save(server)
-        with rig.redis(f"{kind}sets") as server:
-            events.remember_simply(server.url, history())
-            save(server)
+        if f"{kind}logs" in starts:
+            with rig.redis(f"{kind}logs") as server:
+                events.remember(server.url, encoder, history())
+                save(server)
+        if f"{kind}sets" in starts:
+            with rig.redis(f"{kind}sets") as server:
+                events.remember_simply(server.url, history())
+                save(server)
 
 
 def main() -> None:
@@ -53,7 +62,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one short round: does it run?")
     parser.add_argument("--two-workers", action="store_true", help="two workers too")
     parser.add_argument(
-        "--only", default="1234", help="variants to run by number, for example 34 (free scorer)"
+        "--only", default="1234", help="variants by number: 34 (free scorer), 46 (both deliveries)"
     )
     parser.add_argument("--stages", action="store_true", help="where (4)'s time goes, a run more")
     bundle = ScorerSettings().bundle
@@ -69,6 +78,7 @@ def main() -> None:
         (MODEL_OURS, 4_000, 8_000 if given.quick else 40_000),
         (FREE_SIMPLE, 1_000, 3_000 if given.quick else 10_000),
         (FREE_OURS, backlog // 8, backlog * 3 // 4),
+        (FREE_ONCE, backlog // 8, backlog * 3 // 4),
     ]
     plan = [entry for entry in plan if entry[0].name[0] in given.only]
     if given.two_workers:
@@ -80,7 +90,7 @@ def main() -> None:
         Rig(Path(folder), given.bundle) as rig,
     ):
         began = time.monotonic()
-        prepare(rig, backlog, day)
+        prepare(rig, backlog, day, [variant for variant, _, _ in plan])
         print(f"prepared in {time.monotonic() - began:.0f} s\n", flush=True)
         for number in range(1, rounds + 1):
             for variant, warm, measured in plan:
@@ -142,11 +152,15 @@ def _table(runs: Sequence[Run]) -> str:
             for part in ("worker", "redis", "broker")
         )
         lines.append(f"{name:40} {_spread([r.rate for r in some], ',.0f'):28} {cpu}")
-    for ours, simple in ((MODEL_OURS, MODEL_SIMPLE), (FREE_OURS, FREE_SIMPLE)):
+    for ours, simple in (
+        (MODEL_OURS, MODEL_SIMPLE),
+        (FREE_OURS, FREE_SIMPLE),
+        (FREE_ONCE, FREE_OURS),
+    ):
         pairs = list(zip(by_name.get(ours.name, []), by_name.get(simple.name, []), strict=False))
         if pairs:
-            rates = _spread([a.rate / b.rate for a, b in pairs], ".1f")
-            cpu = _spread([b.cpu_us / a.cpu_us for a, b in pairs], ".1f")
+            rates = _spread([a.rate / b.rate for a, b in pairs], ".2f")
+            cpu = _spread([b.cpu_us / a.cpu_us for a, b in pairs], ".2f")
             lines.append(
                 f"({ours.name[0]}) against ({simple.name[0]}), round by round: "
                 f"{rates} times the rate; {cpu} times less CPU an event, servers included"

@@ -22,7 +22,7 @@ from typing import Any, Self
 
 import psutil
 import redis
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 from msgspec import Struct
 
@@ -44,6 +44,7 @@ class Variant(Struct, frozen=True):
     topic: str
     history: str  # folder of the Redis whose logs it starts from
     workers: int = 1
+    delivery: str = "at-least-once"
 
 
 class Run(Struct, frozen=True, kw_only=True):
@@ -134,6 +135,7 @@ class Rig:
             command += ["--bundle", str(self._bundle)]
             if "yardstick" not in variant.module:
                 command += ["--partitions", str(events.PARTITIONS)]
+                command += ["--delivery", variant.delivery]
             if stages:
                 command += ["--stages", str(told)]
             log = stack.enter_context((self._folder / f"{name}.log").open("wb"))
@@ -193,14 +195,18 @@ class Rig:
             time.sleep(LOOK_S)
 
     def _outcomes(self, name: str) -> dict[str, int]:
-        """Records by the output topic they are in."""
+        """Committed records by the output topic they are in; the end of a transaction counts too,
+        one in some thousand.
+        """
         asked = {
             TopicPartition(f"{name}.{output}", partition): OffsetSpec.latest()  # type: ignore[no-untyped-call]
             for output in FINAL
             for partition in range(events.PARTITIONS)
         }
         found: Counter[str] = Counter()
-        for place, answer in self._admin.list_offsets(asked).items():
+        for place, answer in self._admin.list_offsets(
+            asked, isolation_level=IsolationLevel.READ_COMMITTED
+        ).items():
             with suppress(KafkaException):  # a topic so new that the client asks in the wrong place
                 found[place.topic.partition(".")[2]] += answer.result().offset
         return dict(found)

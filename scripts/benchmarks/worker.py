@@ -24,6 +24,7 @@ def main() -> None:
     for name in ("--kafka", "--redis", "--topic", "--prefix", "--group", "--scorer", "--bundle"):
         parser.add_argument(name, required=True)
     parser.add_argument("--partitions", type=int, required=True)
+    parser.add_argument("--delivery", default="at-least-once")
     parser.add_argument("--stages", type=Path)
     given = parser.parse_args()
     settings = Settings(
@@ -32,6 +33,7 @@ def main() -> None:
             group=given.group,
             input_topics=(given.topic,),
             output_prefix=given.prefix,
+            delivery=given.delivery,
         ),
         redis=RedisSettings(url=SecretStr(given.redis)),
         scorer=ScorerSettings(bundle=Path(given.bundle), device="cpu"),
