@@ -310,6 +310,12 @@ def _judge(rig: Rig, result: Result, delivery: str) -> None:
     result.differences = report.differences[:20]
 
 
+def read(path: Path) -> list[Result]:
+    """The results in a file of runs."""
+    decoder = msgspec.json.Decoder(Result, dec_hook=lambda kind, value: kind(value))
+    return [decoder.decode(line) for line in path.read_bytes().splitlines()]
+
+
 def table(results: list[Result]) -> str:
     """The sums, by delivery, as Markdown."""
     heads = ["delivery", "runs", "records", "kill -9", "SIGTERM", "zombies", "storms"]
@@ -340,8 +346,7 @@ def main() -> None:
     parser.add_argument("--table", type=Path, help="only sum up this file")
     given = parser.parse_args()
     if given.table:
-        lines = given.table.read_bytes().splitlines()
-        print(table([msgspec.json.decode(line, type=Result) for line in lines]))
+        print(table(read(given.table)))
         return
     results = []
     modes = ["exactly-once", "at-least-once"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from scripts.chaos import Result, run, table
+from scripts.chaos import Result, read, run, table
 from tests.servers import KafkaBroker, RedisServer
 
 DURABLE = {"appendonly": "yes", "appendfsync": "always"}
@@ -28,14 +28,16 @@ def test_faults_lose_nothing_and_double_nothing(
         assert result.faults[fault], told
 
 
-def test_the_table_adds_up_by_delivery() -> None:
+def test_the_table_adds_up_by_delivery(tmp_path: Path) -> None:
     good = Result(seed=1, delivery="exactly-once", records=1000)
     good.faults["kill"] = 2
     bad = Result(seed=2, delivery="exactly-once", records=500, lost=3)
     bad.faults["kill"] = 1
     other = Result(seed=3, delivery="at-least-once", records=7, failed="Traceback")
     assert (good.ok, bad.ok, other.ok) == (True, False, False)
-    _, _, first, second = table([good, bad, other]).splitlines()
+    kept = tmp_path / "runs.jsonl"
+    kept.write_bytes(b"".join(msgspec.json.encode(r) + b"\n" for r in (good, bad, other)))
+    _, _, first, second = table(read(kept)).splitlines()
     assert first.startswith("| at-least-once | 1 | 7 | 0 |")
     assert first.endswith("| 1 |")
     assert second.startswith("| exactly-once | 2 | 1,500 | 3 |")
