@@ -1,0 +1,204 @@
+"""How many windows a second are scored: this way, and the usual ways, in one interleaved run.
+
+    python scripts/bench_scorer.py                               # tiny on the CPU, one thread
+    python scripts/bench_scorer.py --device cuda --presets tiny small base --rounds 5
+
+From encoded events in host memory to logits in host memory. Two sorts of batches: `spread`, events
+picked all over a simulated day, whose windows overlap little, and `backlog`, events as they came.
+Ways: `packed` (models.inference.run, which tells the surprise too), `padded` (batches of 32 filled
+up to 64 events, fp32), `padded bf16` (CUDA alone) and `alone` (each window by itself, filled up to
+64). Prints medians over the rounds, the largest difference of a logit from those of `alone`, the
+share of the device's matmul ceiling in useful FLOPs, and latencies of small batches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Final
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import msgspec
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from models import bundle as bundles
+from models import schema as schemas
+from models.dataset import gather
+from models.features import Columns, columns
+from models.inference import mixed_precision, run
+from models.network import PRESETS, Network, NetworkConfig
+from models.packing import left_aligned
+from models.simulate.config import SimulationConfig
+from models.simulate.shop import simulate
+from models.statistics import gather_statistics
+from stream_app.core.window import Ints, WindowPolicy, Windows
+
+FULL: Final = 64  # events that a padded window has
+BATCH: Final = 32
+CEILING: Final = {"cuda": 8192, "cpu": 1024}  # side of the matrices
+Way = Callable[[Windows], np.ndarray]
+
+
+def main() -> None:
+    told = arguments()
+    device = bundles.pick_device(told.device)
+    torch.set_num_threads(told.threads)
+    schema = schemas.load("shop")
+    lines = [
+        msgspec.json.encode(made.event)
+        for made in simulate(SimulationConfig(seed=1, events=told.events))
+    ]
+    data = gather([lines], {}, schema, WindowPolicy())
+    typical = gather_statistics(schema, data, np.arange(len(data)), 0)
+    ceiling = matmul_flops(device)
+    name = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
+    print(f"{name}, PyTorch {torch.__version__}: matmul ceiling {ceiling / 1e12:.2f} TFLOP/s")
+    found = []
+    for preset in told.presets:
+        torch.manual_seed(0)
+        network = Network(schema, NetworkConfig(size=PRESETS[preset]), typical)
+        network = network.to(device).eval().requires_grad_(False)
+        for sort, order in batches_of(len(data), told.windows).items():
+            one = measure(network, data.windows.take(order), device, told)
+            one["share of the ceiling"] = one["packed"] * one["FLOP a window"] / ceiling
+            found.append({"preset": preset, "batch": sort, **one})
+            print(json.dumps(found[-1]), flush=True)
+    if told.json:
+        about = {"device": name, "torch": torch.__version__, "threads": told.threads}
+        report = {**about, "ceiling": ceiling, "results": found}
+        told.json.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--presets", nargs="+", choices=PRESETS, default=["tiny"])
+    parser.add_argument("--events", type=int, default=40_000, help="of the simulated day")
+    parser.add_argument("--windows", type=int, default=2048, help="of a batch")
+    parser.add_argument("--alone", type=int, default=100, help="windows scored one by one")
+    parser.add_argument("--padded", type=int, default=1024, help="windows scored padded")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--small", type=int, default=256, help="windows of a small batch")
+    parser.add_argument("--small-rounds", type=int, default=50)
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
+
+
+def batches_of(events: int, windows: int) -> dict[str, Ints]:
+    """Positions of the events whose windows are scored; from the day's later half."""
+    late = np.arange(events // 2, events)
+    spread = np.random.default_rng(0).choice(late, min(windows, len(late)), replace=False)
+    return {"spread": spread, "backlog": late[:windows]}
+
+
+def measure(
+    network: Network, windows: Windows, device: torch.device, told: argparse.Namespace
+) -> dict[str, Any]:
+    """Windows a second of each way, and what else there is to tell."""
+    ways: dict[str, tuple[int, Way]] = {
+        "packed": (len(windows), lambda some: run(network, some, device).logits),
+        "padded": (told.padded, lambda some: padded(network, some, device, BATCH, False)),
+        "alone": (told.alone, lambda some: padded(network, some, device, 1, False)),
+    }
+    if device.type == "cuda":
+        ways["padded bf16"] = told.padded, lambda some: padded(network, some, device, BATCH, True)
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    said: dict[str, np.ndarray] = {}
+    for round_ in range(-1, told.rounds):  # the first one warms up
+        for name, (count, way) in ways.items():
+            some = windows.take(np.arange(min(count, len(windows))))
+            began = time.perf_counter()
+            said[name] = way(some)
+            if round_ >= 0:
+                rates[name].append(len(some) / (time.perf_counter() - began))
+    count = len(said["alone"])
+    small = small_ms(network, windows, device, told)
+    middle = {name: statistics.median(some) for name, some in rates.items()}
+    return {
+        "mean events": float(windows.length.mean()),
+        **middle,
+        "rounds": rates,
+        "times alone": middle["packed"] / middle["alone"],
+        "times padded": middle["packed"] / middle["padded"],
+        "least times alone": float(np.min(np.divide(rates["packed"], rates["alone"]))),
+        "least times padded": float(np.min(np.divide(rates["packed"], rates["padded"]))),
+        "largest difference": float(np.abs(said["packed"][:count] - said["alone"]).max()),
+        "FLOP a window": flops_of(network, windows, device),
+        "small batch p50 ms": float(np.quantile(small, 0.5)),
+        "small batch p99 ms": float(np.quantile(small, 0.99)),
+    }
+
+
+def small_ms(
+    network: Network, windows: Windows, device: torch.device, told: argparse.Namespace
+) -> list[float]:
+    """Host to host, one small batch after the other."""
+    rng, found = np.random.default_rng(1), []
+    for at in range(-3, told.small_rounds):
+        begin = int(rng.integers(max(1, len(windows) - told.small)))
+        some = windows.take(np.arange(begin, min(begin + told.small, len(windows))))
+        began = time.perf_counter()
+        run(network, some, device)
+        if at >= 0:
+            found.append((time.perf_counter() - began) * 1000)
+    return found
+
+
+def padded(
+    network: Network, windows: Windows, device: torch.device, size: int, half: bool
+) -> np.ndarray:
+    """(windows, tasks) logits in batches of `size`, every window filled up to FULL events."""
+    found = []
+    precision = mixed_precision(device) if half else nullcontext()
+    with torch.inference_mode(), precision:
+        for begin in range(0, len(windows), size):
+            which = np.arange(begin, min(begin + size, len(windows)))
+            index = left_aligned(windows, which, FULL)
+            held = columns(network.schema, windows.rows[index.ravel()])
+            shape = index.shape
+            window = Columns(*(c.view(*shape, *c.shape[1:]).to(device) for c in held))
+            length = torch.from_numpy(windows.length[which]).to(device)
+            hidden, _ = network(window, length)
+            at = torch.arange(len(which), device=device), length - 1
+            logits = network.logits(hidden.states[at], hidden.own[at])
+            found.append(logits.cpu().numpy())
+    return np.concatenate(found)
+
+
+def flops_of(network: Network, windows: Windows, device: torch.device) -> float:
+    """Of matrix products, of a window of mean length by itself: no filling, nothing shared."""
+    length = round(float(windows.length.mean()))
+    near = np.abs(windows.length - length).argmin()
+    with FlopCounterMode(display=False) as counter:
+        run(network, windows.take(np.array([near])), device)
+    return float(counter.get_total_flops())
+
+
+def matmul_flops(device: torch.device, seconds: float = 2.0) -> float:
+    """FLOPs a second of large square products: bf16 on CUDA, fp32 on a CPU."""
+    side = CEILING[device.type]
+    kind = torch.bfloat16 if device.type == "cuda" else torch.float32
+    left, right = (torch.randn(side, side, device=device, dtype=kind) for _ in range(2))
+    (left @ right).sum().item()
+    began, count = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        for _ in range(5):
+            product = left @ right
+        product[0, 0].item()  # waits for the device
+        count += 5
+    return 2 * side**3 * count / (time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    main()
