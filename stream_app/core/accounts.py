@@ -36,6 +36,10 @@ class Accounts:
         for user, first in known:
             own.setdefault(user, first)
 
+    def forget(self, table: Table) -> None:
+        """Somebody else wrote to it, or what we wrote down may be lost: it is learnt again."""
+        self._tables.pop(table, None)
+
     def first_seen(
         self, partition: int, users: Sequence[int], buckets: Sequence[int]
     ) -> tuple[list[int], dict[Table, list[Known]]]:

@@ -1,0 +1,127 @@
+"""Stage 1b: what the site saw of things, in Redis, by one round trip a group of records.
+
+    key    <prefix>:{c<shard>}:<thing>        a thing is on one of SHARDS shards
+    value  its crowd, visits of 8 bytes; gone when nobody came for a day and an hour
+    key    <prefix>:{<partition>}:n:<epoch>   who was active in it, user and first bucket, 8 bytes
+
+The script (crowds.lua) takes the union of a thing's crowd and a group's visits, as
+`core.crowd.join` does: what comes again changes nothing. It answers with the crowds before the
+group, from which `core.context.ContextBook` tells each event.
+
+Tables of accounts belong to a partition, so they are read once, kept, and appended to. One that
+somebody else appended to meanwhile, or that may not have been written, is read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
+from concurrent.futures import Executor
+from typing import Any, Final
+
+import numpy as np
+
+from stream_app.core import accounts, crowd
+from stream_app.core.accounts import Accounts, Known, Table
+from stream_app.core.context import ContextBook, ContextPlan, Visits, numbers_of, visits_of
+from stream_app.core.crowd import CAPACITY, KEPT, Crowds
+from stream_app.core.window import Rows
+from stream_app.edges.redis_client import Client, Script
+
+SHARDS: Final = 4
+CROWD_TTL_S: Final = 25 * 3600
+TABLE_TTL_S: Final = 61 * 24 * 3600  # its epoch and the next one
+
+
+class RedisContext:
+    """A `ContextStore`."""
+
+    def __init__(
+        self, client: Client, prefix: str, plan: ContextPlan, *, executor: Executor
+    ) -> None:
+        self._prefix = prefix
+        self._plan = plan
+        self._accounts = Accounts()
+        self._lengths: dict[Table, int] = {}  # bytes in Redis of the tables that we have
+        self._join: Script[list[bytes]] = Script(client, "crowds.lua", executor)
+        self._append: Script[int] = Script(client, "accounts.lua", executor)
+        self._read: Script[bytes] = Script(client, "table.lua", executor)
+
+    async def fill(self, partition: int, users: Sequence[bytes], rows: Rows) -> None:
+        """See `ports.ContextStore`. Raises StoreUnavailable, Misconfigured."""
+        if not self._plan or not len(rows):
+            return
+        numbers = numbers_of(users)
+        seen = crowd.buckets(rows["at_ms"]).tolist()
+        needed = accounts.tables(partition, seen)
+        await asyncio.gather(*(self._load(t) for t in needed if t not in self._lengths))
+        first, fresh = self._accounts.first_seen(partition, numbers.tolist(), seen)
+        visits = visits_of(self._plan, rows, numbers, first)
+        book = ContextBook(self._plan)
+        try:
+            await _all([self._write(fresh), *self._joins(visits, book)])
+        except BaseException:
+            for table in needed:
+                self._forget(table)
+            raise
+        book.tell(visits, rows)
+
+    def _joins(self, visits: Visits, book: ContextBook) -> list[Awaitable[None]]:
+        """One call for each shard; `book` learns what was there before."""
+        event, kind = np.nonzero(visits.things)
+        thing, visit = visits.things[event, kind], visits.visit[event]
+        shard = thing % np.uint64(SHARDS)
+        return [
+            self._join_shard(which, thing[shard == which], visit[shard == which], book)
+            for which in np.unique(shard).tolist()
+        ]
+
+    async def _join_shard(
+        self, shard: int, thing: Crowds, visit: Crowds, book: ContextBook
+    ) -> None:
+        order = np.argsort(thing, kind="stable")
+        things, counts = np.unique(thing, return_counts=True)
+        head = f"{self._prefix}:{{c{shard}}}:".encode()
+        old = await self._join(
+            [head + thing.tobytes() for thing in things],
+            (
+                KEPT,
+                CROWD_TTL_S,
+                counts.astype("<u4").tobytes(),
+                visit[order].astype(">u8").tobytes(),
+            ),
+        )
+        crowds = np.zeros((len(things), CAPACITY), np.uint64)
+        for row, packed in zip(crowds, old, strict=True):
+            row[: len(packed) // 8] = np.frombuffer(packed, ">u8")
+        book.join(things.tolist(), crowds)
+
+    async def _load(self, table: Table) -> None:
+        packed = await self._read([self._key(table)], ())
+        pairs = np.frombuffer(packed, "<u4").reshape(-1, 2)
+        self._accounts.learn(table, [(int(user), int(first)) for user, first in pairs])
+        self._lengths[table] = len(packed)
+
+    async def _write(self, fresh: Mapping[Table, Sequence[Known]]) -> None:
+        for table, known in fresh.items():
+            packed = np.array(known, "<u4").tobytes()
+            before = await self._append([self._key(table)], (TABLE_TTL_S, packed))
+            if before == self._lengths[table]:
+                self._lengths[table] += len(packed)
+            else:
+                self._forget(table)
+
+    def _forget(self, table: Table) -> None:
+        self._lengths.pop(table, None)
+        self._accounts.forget(table)
+
+    def _key(self, table: Table) -> bytes:
+        partition, epoch = table
+        return f"{self._prefix}:{{{partition}}}:n:{epoch}".encode()
+
+
+async def _all(calls: Sequence[Awaitable[Any]]) -> None:
+    """Await all, also if one of them raises: then nothing of them is under way any more."""
+    for reply in await asyncio.gather(*calls, return_exceptions=True):
+        if isinstance(reply, BaseException):
+            raise reply

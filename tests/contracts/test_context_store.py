@@ -1,0 +1,103 @@
+"""What every ContextStore promises, in memory and in Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count, pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from redis import Redis
+
+from stream_app.core.ports import ContextStore
+from stream_app.edges.memory import MemoryContext
+from stream_app.edges.redis_client import connect
+from stream_app.edges.redis_context import RedisContext
+from tests.core.test_context import FIELDS, PLAN, Acts, in_time, rows_of
+from tests.servers import RedisServer
+
+prefixes = count()
+acts = st.lists(
+    st.tuples(st.integers(0, 60), st.integers(0, 2), st.integers(0, 200), st.booleans()),
+    max_size=120,
+)
+
+Fresh = Callable[[], ContextStore]  # another store, which saw nobody
+
+
+@pytest.fixture(scope="module")
+def client(redis_server: RedisServer) -> Iterator[Redis]:
+    with connect(redis_server.url) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def memory_context() -> Fresh:
+    return lambda: MemoryContext(PLAN)
+
+
+@pytest.fixture(scope="module")
+def redis_context(client: Redis) -> Iterator[Fresh]:
+    with ThreadPoolExecutor(2) as pool:
+        yield lambda: RedisContext(client, f"t{next(prefixes)}", PLAN, executor=pool)
+
+
+@pytest.fixture(scope="module", params=["memory", pytest.param("redis", marks=pytest.mark.redis)])
+def fresh(request: pytest.FixtureRequest) -> Fresh:
+    made: Fresh = request.getfixturevalue(f"{request.param}_context")
+    return made
+
+
+async def filled(store: ContextStore, done: Acts, cuts: list[int], times: int) -> list[list[int]]:
+    """The fields of each event when it came first; each group came `times`."""
+    users, rows = rows_of(done)
+    edges = [0, *sorted(cut for cut in cuts if cut < len(done)), len(done)]
+    for begin, end in pairwise(edges):
+        await store.fill(0, users[begin:end], rows[begin:end])
+        for _ in range(times - 1):
+            await store.fill(0, users[begin:end], rows[begin:end].copy())
+    return [[int(row[field]) for field in FIELDS] for row in rows]
+
+
+async def test_a_call_may_hold_nothing(fresh: Fresh) -> None:
+    assert await filled(fresh(), [], [], 1) == []
+
+
+async def test_an_event_sees_the_visitors_of_buckets_before_its_own(fresh: Fresh) -> None:
+    done: Acts = [(1, 1, 0, True), (2, 1, 5, False), (3, 1, 30, False), (4, 2, 30, False)]
+    assert [row[2] for row in await filled(fresh(), done, [2], 1)] == [0, 0, 2, 0]
+
+
+@pytest.mark.redis
+@settings(max_examples=60, deadline=None)
+@given(acts, st.lists(st.integers(0, 120), max_size=5), st.integers(1, 3), st.booleans())
+async def test_redis_tells_what_memory_tells_however_often_a_group_comes(
+    redis_context: Fresh, memory_context: Fresh, done: Acts, cuts: list[int], times: int, sort: bool
+) -> None:
+    done = in_time(done) if sort else done
+    expected = await filled(memory_context(), done, cuts, 1)
+    assert await filled(redis_context(), done, cuts, times) == expected
+
+
+@pytest.mark.redis
+async def test_another_worker_reads_what_the_first_one_wrote(client: Redis) -> None:
+    first: Acts = [(user, 1, 20 * user, False) for user in range(9)]
+    then: Acts = [(user, 1, 7 * 3600 + 20 * user, True) for user in range(12)]
+    expected = await filled(MemoryContext(PLAN), [*first, *then], [9], 1)
+    with ThreadPoolExecutor(1) as pool:
+        one, other = (RedisContext(client, "handed", PLAN, executor=pool) for _ in range(2))
+        assert await filled(one, first, [], 1) + await filled(other, then, [], 1) == expected
+
+
+@pytest.mark.redis
+async def test_every_key_expires(client: Redis) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        store = RedisContext(client, "expiring", PLAN, executor=pool)
+        await filled(store, [(1, 1, 0, False), (2, 2, 0, True)], [], 1)
+    keys = list(client.scan_iter("expiring:*"))
+    assert len(keys) == 3
+    assert all(client.ttl(key) > 24 * 3600 for key in keys)
+    assert np.all([client.ttl(key) <= 61 * 24 * 3600 for key in keys])
