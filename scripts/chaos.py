@@ -325,7 +325,7 @@ def table(results: list[Result]) -> str:
     for delivery in sorted({r.delivery for r in results}):
         own = [r for r in results if r.delivery == delivery]
         faults = sum((r.faults for r in own), Counter[str]())
-        cells = [len(own), sum(r.records for r in own)]
+        cells = [len(own), sum(r.records for r in own if not r.failed)]  # judged ones
         cells += [faults[name] for name in ("kill", "terminate", "zombie", "storm")]
         cells += [faults[name] for name in ("broker-kill", "redis-restart", "redis-flush")]
         cells += [faults["redis-cut"], sum(r.lost for r in own), sum(r.doubled for r in own)]
