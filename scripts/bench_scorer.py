@@ -4,11 +4,13 @@
     python scripts/bench_scorer.py --device cuda --presets tiny small base --rounds 5
 
 From encoded events in host memory to logits in host memory. Two sorts of batches: `spread`, events
-picked all over a simulated day, whose windows overlap little, and `backlog`, events as they came.
+picked at random from half a simulated day (the more of them, the more windows of a user overlap),
+and `backlog`, events as they came.
 Ways: `packed` (models.inference.run, which tells the surprise too), `padded` (batches of 32 filled
 up to 64 events, fp32), `padded bf16` (CUDA alone) and `alone` (each window by itself, filled up to
 64). Prints medians over the rounds, the largest difference of a logit from those of `alone`, the
-share of the device's matmul ceiling in useful FLOPs, and latencies of small batches.
+share of the device's matmul ceiling if every window had been computed by itself (what windows share
+is computed once, so the device did less), and latencies of small batches.
 """
 
 from __future__ import annotations
