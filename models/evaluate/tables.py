@@ -320,13 +320,16 @@ def _runs(report: Report) -> Table:
 
 
 def _leaks(evaluation: Evaluation) -> Table:
+    """All fields, those that tell most first: that nothing leaks is a result as well."""
     rows = []
     for at, told in enumerate(evaluation.leaks, 1):
-        for name, area in told["leaks"].items():
-            rows.append([str(at), name, told["against"], number(area)])
+        ranked = sorted(told["fields"].items(), key=lambda field: -abs(field[1] - 0.5))
+        for name, area in ranked:
+            verdict = "leaks" if name in told["leaks"] else ""
+            rows.append([str(at), name, told["against"], number(area), verdict])
     return Table(
-        "Warning: raw fields that give attacks away",
-        ["draw", "field of one event", "of", "ROC-AUC"],
+        "Leak audit: whether one raw field gives attacks away",
+        ["draw", "field of one event", "of", "ROC-AUC", ""],
         rows,
         f"Beyond {LIMIT} either way, an attack shows in how the field was made up, not in what the "
         "account does: figures on these attacks are too good for every detector.",

@@ -14,6 +14,7 @@ import pytest
 from models import schema as schemas
 from models.dataset import Dataset, read
 from models.evaluate import SEEN, UNSEEN
+from models.evaluate import folder as report_folder
 from models.evaluate.contestants import Baseline
 from models.evaluate.drift import MUCH, drift_of, psi
 from models.evaluate.inputs import Inputs
@@ -324,6 +325,17 @@ def test_a_field_that_gives_attacks_away_is_told(parts: Parts, tmp_path: Path) -
     found = leaking_fields([path], data)
     assert found["leaks"]["price"] == 1
     assert found["against"] == "hard attacks"
+
+
+def test_the_leak_audit_tells_fields_that_do_not_leak_too(
+    found: Evaluation, tmp_path: Path
+) -> None:
+    audit = {"against": "hard", "fields": {"hour": 0.5, "price": 0.9}, "leaks": {"price": 0.9}}
+    report_folder.prepare(tmp_path / "out")
+    report_folder.write(tmp_path / "out", msgspec.structs.replace(found, leaks=[audit]))
+    told = (tmp_path / "out" / "report.md").read_text()
+    assert "| 1 | price | hard | 0.900 | leaks |" in told
+    assert "| 1 | hour | hard | 0.500 |" in told
 
 
 def test_the_command_writes_a_report_and_tells_what_is_wrong(
