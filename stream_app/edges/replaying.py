@@ -98,8 +98,8 @@ def partition_count(connection: Mapping[str, Any], topic: str) -> int:
 def is_empty(connection: Mapping[str, Any], topic: str) -> bool:
     """Whether a topic holds no records."""
     with reader(connection) as consumer:
-        edges = (edges(consumer, topic, place) for place in partitions_of(consumer, topic))
-        return all(low == high for low, high in edges)
+        ends = (edges(consumer, topic, place) for place in partitions_of(consumer, topic))
+        return all(low == high for low, high in ends)
 
 
 def file_records(path: Path) -> Iterator[StoredRecord]:
