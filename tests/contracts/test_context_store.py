@@ -12,11 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from stream_app.core.ports import ContextStore
-from stream_app.edges.memory import MemoryContext
+from stream_app.core.ports import ContextStore, WindowStore
+from stream_app.core.record import Source
+from stream_app.core.window import WindowPolicy, as_of, seq_of, source_tag
+from stream_app.edges.memory import MemoryContext, MemoryWindows
 from stream_app.edges.redis_client import connect
 from stream_app.edges.redis_context import RedisContext
-from tests.core.test_context import FIELDS, PLAN, Acts, in_time, rows_of
+from stream_app.edges.redis_windows import RedisWindows
+from tests.core.test_context import FIELDS, PLAN, ROW, Acts, in_time, rows_of
 from tests.servers import RedisServer
 
 prefixes = count()
@@ -82,6 +85,48 @@ async def test_redis_tells_what_memory_tells_however_often_a_group_comes(
     assert await filled(redis_context(), done, cuts, times) == expected
 
 
+Told = list[tuple[int, ...]]  # of each event of a window, what it saw
+
+
+async def windows_of(
+    context: ContextStore, windows: WindowStore, done: Acts, *, again: bool
+) -> list[list[Told]]:
+    """By group, each event's window; `again`: each group comes twice, each third one thrice."""
+    source, policy = Source("events", 0), WindowPolicy(size=4, slack=3)
+    tag, seen = source_tag(source.topic), []
+    for group, begin in enumerate(range(0, len(done), 7)):
+        for _ in range((3 if group % 3 == 2 else 2) if again else 1):
+            users, rows = rows_of(done)
+            rows["id"] = np.arange(1, len(rows) + 1)
+            rows["seq"] = [seq_of(tag, offset + 1) for offset in range(len(rows))]
+            users, rows = users[begin : begin + 7], rows[begin : begin + 7]
+            await context.fill(0, users, rows)
+            logs = await windows.slide(source, users, rows, [seq_of(tag, begin)])
+            _, cut = as_of(logs, policy)
+            seen.append(
+                [
+                    [tuple(int(row[f]) for f in FIELDS) for row in cut.rows[index[-length:]]]
+                    for index, length in zip(cut.index, cut.length, strict=True)
+                ]
+            )
+    return seen
+
+
+@pytest.mark.redis
+@settings(max_examples=40, deadline=None)
+@given(acts)
+async def test_windows_are_the_same_when_groups_come_again(client: Redis, done: Acts) -> None:
+    done = in_time(done)
+    prefix, policy = f"t{next(prefixes)}", WindowPolicy(size=4, slack=3)
+    once = await windows_of(MemoryContext(PLAN), MemoryWindows(ROW, policy), done, again=False)
+    with ThreadPoolExecutor(1) as pool:
+        context = RedisContext(client, prefix, PLAN, executor=pool)
+        windows = RedisWindows(client, prefix, ROW, policy, executor=pool)
+        often = await windows_of(context, windows, done, again=True)
+    times = [3 if group % 3 == 2 else 2 for group in range(len(once))]
+    assert often == [cut for cut, n in zip(once, times, strict=True) for _ in range(n)]
+
+
 @pytest.mark.redis
 async def test_another_worker_reads_what_the_first_one_wrote(client: Redis) -> None:
     first: Acts = [(user, 1, 20 * user, False) for user in range(9)]
@@ -95,9 +140,9 @@ async def test_another_worker_reads_what_the_first_one_wrote(client: Redis) -> N
 @pytest.mark.redis
 async def test_every_key_expires(client: Redis) -> None:
     with ThreadPoolExecutor(1) as pool:
-        store = RedisContext(client, "expiring", PLAN, executor=pool)
+        store = RedisContext(client, "forgotten", PLAN, executor=pool)
         await filled(store, [(1, 1, 0, False), (2, 2, 0, True)], [], 1)
-    keys = list(client.scan_iter("expiring:*"))
+    keys = list(client.scan_iter("forgotten:*"))
     assert len(keys) == 3
     assert all(client.ttl(key) > 24 * 3600 for key in keys)
     assert np.all([client.ttl(key) <= 61 * 24 * 3600 for key in keys])
