@@ -27,7 +27,6 @@ class GroupPolicy(Struct, frozen=True, kw_only=True):
     session_timeout_s: float
     heartbeat_s: float
     commit_interval_s: float
-    auto_offset_reset: str
     max_record_bytes: int
 
 
@@ -51,7 +50,6 @@ def make_app(
         web_enabled=web is not None,
         topic_disable_leader=True,
         topic_allow_declare=False,
-        consumer_auto_offset_reset=policy.auto_offset_reset,
         consumer_max_fetch_size=max(1 << 20, policy.max_record_bytes),
         broker_session_timeout=policy.session_timeout_s,
         broker_rebalance_timeout=max(30.0, 2 * policy.session_timeout_s),

@@ -23,6 +23,7 @@ from stream_app.core.errors import Misconfigured
 from stream_app.core.outcome import Output
 from stream_app.core.ports import EventEncoder, Outbox, Scorer
 from stream_app.core.window import WindowPolicy
+from stream_app.edges.group_start import start_at_the_end
 from stream_app.edges.kafka_admin import ensure_topics, largest_record
 from stream_app.edges.memory import MemoryAlertLog, MemoryContext, MemoryOutbox, MemoryWindows
 from stream_app.edges.metrics import PrometheusMeter
@@ -176,6 +177,10 @@ async def _look_around(settings: Settings) -> Outputs:
         replication=kafka.replication,
         max_record_bytes=kafka.max_record_bytes,
     )
+    if kafka.auto_offset_reset == "latest":
+        await asyncio.to_thread(
+            start_at_the_end, kafka.librdkafka(), kafka.group, kafka.input_topics
+        )
     if kafka.delivery == "exactly-once":
         await check_transactions(kafka.group, maker(kafka.aiokafka()))
     largest = await largest_record(kafka.aiokafka(), outputs.values(), kafka.max_record_bytes)
@@ -211,6 +216,5 @@ def _group(kafka: KafkaSettings) -> GroupPolicy:
         session_timeout_s=kafka.session_timeout_s,
         heartbeat_s=kafka.heartbeat_s,
         commit_interval_s=kafka.commit_interval_s,
-        auto_offset_reset=kafka.auto_offset_reset,
         max_record_bytes=kafka.max_record_bytes,
     )

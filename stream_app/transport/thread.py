@@ -34,7 +34,7 @@ class FetchThread(driver.AIOKafkaConsumerThread):
             group_instance_id=conf.consumer_group_instance_id,
             partition_assignment_strategy=[RangePartitionAssignor],
             enable_auto_commit=False,
-            auto_offset_reset=conf.consumer_auto_offset_reset,
+            auto_offset_reset="earliest",  # of what retention has not deleted: skip nothing
             max_poll_records=None,
             max_poll_interval_ms=int((conf.broker_max_poll_interval or 0) * 1000),
             max_partition_fetch_bytes=conf.consumer_max_fetch_size,
@@ -68,9 +68,11 @@ class FetchThread(driver.AIOKafkaConsumerThread):
         return True
 
     async def seek_to_start(self, partitions: Iterable[TP]) -> dict[TP, int]:
-        """Seek each partition to its committed offset, or to where a new group starts.
+        """Seek each partition to its committed offset, else to its beginning.
 
-        aiokafka's own `seek_to_committed` does not move a partition that has no commit.
+        Also where a new group starts at the end: those ends are committed before a worker starts
+        (`edges.group_start`). Whoever took the end of now would skip what the owner before had not
+        committed yet. aiokafka's own `seek_to_committed` does not move a partition without commit.
         """
         starts: dict[TP, int] = await self.call_thread(self._seek_to_start, list(partitions))
         return starts
@@ -82,9 +84,7 @@ class FetchThread(driver.AIOKafkaConsumerThread):
             partition = TopicPartition(tp.topic, tp.partition)
             offset = await consumer.committed(partition)
             if offset is None:
-                earliest = self.app.conf.consumer_auto_offset_reset == "earliest"
-                read = consumer.beginning_offsets if earliest else consumer.end_offsets
-                offset = (await read([partition]))[partition]
+                offset = (await consumer.beginning_offsets([partition]))[partition]
             consumer.seek(partition, offset)
             starts[tp] = offset
         return starts

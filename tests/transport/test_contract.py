@@ -21,7 +21,7 @@ from faust.tables.recovery import Recovery
 from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
-from mode import Service
+from mode import Service, Worker
 
 from stream_app.agents import GroupPolicy, make_app
 from stream_app.core.ledger import Delivery
@@ -87,6 +87,8 @@ async def test_the_consumer_makes_its_thread_by_new_consumer_thread(app: faust.A
     consumer = app._new_consumer()
     consumer._thread.thread_loop.close()
     assert type(consumer._thread) is FetchThread
+    theirs = inspect.getsource(faust_consumer.ThreadDelegateConsumer.__init__)
+    assert "self._thread = self._new_consumer_thread()" in theirs
 
 
 def test_the_thread_makes_its_aiokafka_consumer_by_create_worker_consumer() -> None:
@@ -155,6 +157,12 @@ async def test_wait_next_records_waits_while_the_flow_is_stopped_else_we_spin(
     played.consumer._set_active_tps({TP0})
     played.consumer.resume_flow()
     assert await asyncio.wait_for(waiting, 5) == ({}, {TP0})
+
+
+def test_wait_next_records_polls_by_getmany_else_partitions_are_read_before_they_run() -> None:
+    own = faust_consumer.Consumer
+    assert parameters(own._getmany) == ["self", "active_partitions", "timeout"]
+    assert "self._getmany(" in inspect.getsource(own._wait_next_records)
 
 
 async def test_faust_makes_one_message_of_a_whole_batch(played: Played) -> None:
@@ -337,7 +345,6 @@ def test_faust_knows_all_settings_of_our_app(tmp_path: Path) -> None:
         session_timeout_s=10.0,
         heartbeat_s=3.0,
         commit_interval_s=1.0,
-        auto_offset_reset="earliest",
         max_record_bytes=1 << 20,
     )
     made = make_app(policy, CONNECTION, process, None, str(tmp_path))
@@ -346,6 +353,11 @@ def test_faust_knows_all_settings_of_our_app(tmp_path: Path) -> None:
     assert made.conf.consumer_max_fetch_size == 1 << 20
     assert made.conf.producer_max_request_size == 2 << 20
     assert type(made.transport) is BatchTransport
+
+
+def test_a_signal_cancels_the_start_that_our_runner_began_else_it_runs_on() -> None:
+    assert Worker._starting_fut is None
+    assert "maybe_cancel(self._starting_fut)" in inspect.getsource(Worker)
 
 
 # -- aiokafka's batches

@@ -76,7 +76,6 @@ def main(
         session_timeout_s=SESSION_S,
         heartbeat_s=0.5,
         commit_interval_s=0.2,
-        auto_offset_reset="earliest",
         max_record_bytes=1 << 20,
     )
     app = make_app(

@@ -1,0 +1,65 @@
+"""Where a new consumer group begins: at the end of its topics, if it is asked to.
+
+The ends are committed before the first worker joins. They must be: a partition without a commit has
+no place to go on from, and a worker that takes it over would begin at the end once more, past
+records that the one before had read and not finished.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from stream_app.core.errors import Misconfigured
+
+PATIENCE_S: Final = 10.0  # for each answer of Kafka
+
+log = logging.getLogger("shopsentry.kafka")
+
+
+def start_at_the_end(
+    connection: Mapping[str, Any], group: str, topics: Sequence[str]
+) -> dict[tuple[str, int], int]:
+    """Commit the ends of all partitions that the group has no offset of; returns those by topic
+    and partition. `connection` is librdkafka's configuration.
+
+    Nothing is committed while the group has members: they have begun, and what they have no offset
+    of is read from its beginning. Raises Misconfigured.
+    """
+    consumer = Consumer(
+        {**connection, "group.id": group, "enable.auto.commit": False, "log_level": 0}
+    )
+    try:
+        return _commit_ends(consumer, topics)
+    except KafkaException as raised:
+        error = raised.args[0]
+        if error.code() in (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS):
+            log.info("the group %s has members: they have chosen where it begins", group)
+            return {}
+        raise Misconfigured(
+            f"where the group {group} begins (kafka.auto_offset_reset = latest) could not be noted "
+            f"in Kafka: {error.str()}. The user needs Read on that group and on the input topics."
+        ) from raised
+    finally:
+        consumer.close()
+
+
+def _commit_ends(consumer: Consumer, topics: Sequence[str]) -> dict[tuple[str, int], int]:
+    places = [
+        TopicPartition(topic, number)
+        for topic in topics
+        for number in sorted(consumer.list_topics(topic, PATIENCE_S).topics[topic].partitions)
+    ]
+    new = [place for place in consumer.committed(places, PATIENCE_S) if place.offset < 0]
+    ends = {}
+    for place in new:
+        _first, place.offset = consumer.get_watermark_offsets(place, PATIENCE_S)
+        ends[(place.topic, place.partition)] = place.offset
+    if new:
+        for place in consumer.commit(offsets=new, asynchronous=False) or ():
+            if place.error is not None:
+                raise KafkaException(place.error)
+    return ends
