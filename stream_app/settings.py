@@ -14,7 +14,7 @@ import ssl
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, Self
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import (
@@ -33,6 +33,9 @@ from stream_app.core.alerting import AlertPolicy
 from stream_app.core.errors import Misconfigured
 from stream_app.core.outcome import Output
 from stream_app.core.window import WindowPolicy
+
+if TYPE_CHECKING:
+    from stream_app.edges.bearer import BearerFile
 
 PREFIX: Final = "SHOPSENTRY_"
 CONFIG: Final = "SHOPSENTRY_CONFIG"  # names the file; no setting itself
@@ -74,11 +77,14 @@ class KafkaSettings(Section):
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         default="PLAINTEXT", description="how to talk to the brokers"
     )
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = Field(
         default="SCRAM-SHA-512", description="how to log in, with a SASL protocol"
     )
     username: str | None = Field(default=None, description="who logs in, with a SASL protocol")
     password: SecretStr | None = Field(default=None, description="the password to that")
+    oauth_token_file: Path | None = Field(
+        default=None, description="the token for OAUTHBEARER; read anew whenever one is needed"
+    )
     ssl_cafile: Path | None = Field(
         default=None, description="PEM of the CAs to trust; else the system's"
     )
@@ -130,7 +136,12 @@ class KafkaSettings(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if "SASL" in self.security_protocol and not (self.username and self.password):
+        if "SASL" not in self.security_protocol:
+            pass
+        elif self.sasl_mechanism == "OAUTHBEARER":
+            if self.oauth_token_file is None:
+                raise ValueError("OAUTHBEARER needs oauth_token_file")
+        elif not (self.username and self.password):
             raise ValueError("a SASL protocol needs username and password")
         if (self.ssl_certfile is None) != (self.ssl_keyfile is None):
             raise ValueError("ssl_certfile and ssl_keyfile go together")
@@ -153,15 +164,18 @@ class KafkaSettings(Section):
         }
         if "SASL" in self.security_protocol:
             made["sasl_mechanism"] = self.sasl_mechanism
-            made["sasl_plain_username"] = self.username
-            made["sasl_plain_password"] = _shown(self.password)
+            if self.sasl_mechanism == "OAUTHBEARER":
+                made["sasl_oauth_token_provider"] = self._bearer()
+            else:
+                made["sasl_plain_username"] = self.username
+                made["sasl_plain_password"] = _shown(self.password)
         if "SSL" in self.security_protocol:
             made["ssl_context"] = self.ssl_context()
         return made
 
-    def librdkafka(self) -> dict[str, str | int | float | bool]:
+    def librdkafka(self) -> dict[str, Any]:
         """Configuration for any client of confluent-kafka."""
-        made: dict[str, str | None] = {
+        made: dict[str, Any] = {
             "bootstrap.servers": self.bootstrap,
             "security.protocol": self.security_protocol,
             "ssl.ca.location": _text(self.ssl_cafile),
@@ -171,9 +185,18 @@ class KafkaSettings(Section):
         }
         if "SASL" in self.security_protocol:
             made["sasl.mechanism"] = self.sasl_mechanism
-            made["sasl.username"] = self.username
-            made["sasl.password"] = _shown(self.password)
+            if self.sasl_mechanism == "OAUTHBEARER":
+                made["oauth_cb"] = self._bearer().librdkafka
+            else:
+                made["sasl.username"] = self.username
+                made["sasl.password"] = _shown(self.password)
         return {name: value for name, value in made.items() if value is not None}
+
+    def _bearer(self) -> BearerFile:
+        from stream_app.edges.bearer import BearerFile  # here: it loads aiokafka
+
+        assert self.oauth_token_file is not None  # `_fits_together`
+        return BearerFile(self.oauth_token_file)
 
     def ssl_context(self) -> ssl.SSLContext:
         """Raises Misconfigured if a PEM cannot be used."""
@@ -310,6 +333,11 @@ class WebSettings(Section):
     host: str = Field(default="127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(
         default=6066, ge=0, le=65535, description="port to listen on; 0 is any free one"
+    )
+    token: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description="who asks from another machine must send it as Authorization: Bearer",
     )
 
 

@@ -138,13 +138,19 @@ def worker_app(
         outputs.most_bytes,
     )
     folder = tempfile.mkdtemp(prefix="shopsentry-")  # Faust wants one; nothing is kept in it
-    meter = PrometheusMeter()
+    meter, token = PrometheusMeter(), settings.web.token
     monitor = Monitor(pipeline, _flow(settings), meter, scorer)
     app = make_app(
         _group(settings.kafka),
         settings.kafka.aiokafka(),
         monitor.process,
-        WebPort(settings.web.host, settings.web.port, monitor.health, monitor.metrics),
+        WebPort(
+            settings.web.host,
+            settings.web.port,
+            monitor.health,
+            monitor.metrics,
+            token.get_secret_value() if token else None,
+        ),
         folder,
         transport,
     )
