@@ -24,7 +24,7 @@ from stream_app.core.outcome import Output
 from stream_app.core.ports import EventEncoder, Outbox, Scorer
 from stream_app.core.window import WindowPolicy
 from stream_app.edges.group_start import start_at_the_end
-from stream_app.edges.kafka_admin import ensure_topics, largest_record
+from stream_app.edges.kafka_admin import check_group, ensure_topics, largest_record
 from stream_app.edges.memory import MemoryAlertLog, MemoryContext, MemoryOutbox, MemoryWindows
 from stream_app.edges.metrics import PrometheusMeter
 from stream_app.edges.outbox import KafkaOutbox, OutputTopics, TransactionalOutbox
@@ -183,6 +183,7 @@ async def _look_around(settings: Settings) -> Outputs:
         replication=kafka.replication,
         max_record_bytes=kafka.max_record_bytes,
     )
+    await check_group(kafka.aiokafka(), kafka.group)
     if kafka.auto_offset_reset == "latest":
         await asyncio.to_thread(
             start_at_the_end, kafka.librdkafka(), kafka.group, kafka.input_topics

@@ -11,6 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
     AuthenticationFailedError,
+    GroupAuthorizationFailedError,
     IncompatibleBrokerVersion,
     KafkaConnectionError,
     KafkaError,
@@ -111,6 +112,25 @@ async def largest_record(
                 f"to {LEAST_BYTES} or more"
             )
     return min(limits.values(), default=otherwise + HEADERS_BYTES) - HEADERS_BYTES
+
+
+async def check_group(
+    connection: Mapping[str, Any], group: str, timeout_s: float = PATIENCE_S
+) -> None:
+    """Raises Misconfigured if we may not read as `group`: a consumer would ask for ever, and say
+    nothing. Other trouble is left to whoever reads.
+    """
+    async with admin(connection, timeout_s) as client:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await client.list_consumer_group_offsets(group)
+        except GroupAuthorizationFailedError:
+            raise Misconfigured(
+                f"this user may not read as the consumer group {group} (kafka.group): it needs "
+                "Read on that group"
+            ) from None
+        except (TimeoutError, KafkaError):
+            return
 
 
 @asynccontextmanager
