@@ -183,7 +183,7 @@ async def _look_around(settings: Settings) -> Outputs:
         replication=kafka.replication,
         max_record_bytes=kafka.max_record_bytes,
     )
-    await check_group(kafka.aiokafka(), kafka.group)
+    await check_group(kafka.aiokafka(), kafka.group, kafka.input_topics[0])
     if kafka.auto_offset_reset == "latest":
         await asyncio.to_thread(
             start_at_the_end, kafka.librdkafka(), kafka.group, kafka.input_topics

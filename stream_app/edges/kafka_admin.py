@@ -18,6 +18,7 @@ from aiokafka.errors import (
     TopicAlreadyExistsError,
     for_code,
 )
+from aiokafka.structs import TopicPartition
 
 from stream_app.core.errors import Misconfigured
 from stream_app.core.outcome import Output
@@ -115,7 +116,7 @@ async def largest_record(
 
 
 async def check_group(
-    connection: Mapping[str, Any], group: str, timeout_s: float = PATIENCE_S
+    connection: Mapping[str, Any], group: str, topic: str, timeout_s: float = PATIENCE_S
 ) -> None:
     """Raises Misconfigured if we may not read as `group`: a consumer would ask for ever, and say
     nothing. Other trouble is left to whoever reads.
@@ -123,7 +124,10 @@ async def check_group(
     async with admin(connection, timeout_s) as client:
         try:
             async with asyncio.timeout(timeout_s):
-                await client.list_consumer_group_offsets(group)
+                # One partition tells; the embedded broker has no answer about all of them.
+                await client.list_consumer_group_offsets(
+                    group, partitions=[TopicPartition(topic, 0)]
+                )
         except GroupAuthorizationFailedError:
             raise Misconfigured(
                 f"this user may not read as the consumer group {group} (kafka.group): it needs "
