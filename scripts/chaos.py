@@ -1,11 +1,13 @@
 """Seeded faults under load on a real Kafka and Redis; the audit decides after each run.
 
     .venv/bin/python -m scripts.chaos --runs 5 --seed 1 --delivery exactly-once --out chaos.jsonl
-    .venv/bin/python -m scripts.chaos --table chaos.jsonl
+    .venv/bin/python -m scripts.chaos --runs 40 --seed 300 --kills 20 --pause 2 --minutes 60 ...
+    .venv/bin/python -m scripts.chaos --table chaos.jsonl more.jsonl
 
 A run has a seed, from which all follows but the times at which processes happen to be ready: two to
 three workers, a load with repeats, late and broken records, and a schedule of faults. Each run is a
-line of JSON in --out. Ends with 1 if a run lost or (exactly once) doubled a record.
+line of JSON in --out; seeds that are there already are left out, so a series that was cut goes on.
+Ends with 1 if a run lost or (exactly once) doubled a record.
 """
 
 from __future__ import annotations
@@ -194,8 +196,24 @@ FAULTS: Final[dict[str, Callable[[Stage, random.Random], None]]] = {
 WEIGHTS: Final = (6, 2, 3, 1, 2, 2, 0, 1, 1)  # of FAULTS; a flush only in runs that are for it
 
 
+class Pace(Struct, frozen=True, kw_only=True):
+    """How dense the faults are."""
+
+    kills: float = WEIGHTS[0]  # weight of a worker's kill -9 among the faults
+    pause_s: float = 3.0  # at most, between two faults
+
+
+USUAL: Final = Pace()
+
+
 def run(
-    seed: int, delivery: str, records: int, faults: int, broker: KafkaBroker, store: RedisServer
+    seed: int,
+    delivery: str,
+    records: int,
+    faults: int,
+    broker: KafkaBroker,
+    store: RedisServer,
+    pace: Pace = USUAL,
 ) -> Result:
     """One run to its end, and what the audit says."""
     draw = random.Random(seed)
@@ -212,11 +230,12 @@ def run(
             feed.start()
             _await_progress(rig)
             for _ in range(faults):
-                weights = [w if name != "redis-flush" else forgets for name, w in _weighted()]
+                own = {"redis-flush": forgets, "kill": pace.kills}
+                weights = [own.get(name, weight) for name, weight in _weighted()]
                 name = draw.choices(list(FAULTS), weights)[0]
                 FAULTS[name](stage, draw)
                 result.faults[name] += 1
-                time.sleep(draw.uniform(0.3, 3.0))
+                time.sleep(draw.uniform(0.3, pace.pause_s))
                 result.faults["ended by itself"] += stage.replace_dead()
             feed.enough.set()
             feed.join(SETTLED_S)
@@ -343,12 +362,18 @@ def main() -> None:
     parser.add_argument("--faults", type=int, default=8, help="a run")
     parser.add_argument("--delivery", choices=("at-least-once", "exactly-once", "both"))
     parser.add_argument("--out", type=Path, default=Path("chaos.jsonl"))
-    parser.add_argument("--table", type=Path, help="only sum up this file")
+    parser.add_argument("--kills", type=float, default=USUAL.kills, help="weight of kill -9")
+    parser.add_argument("--pause", type=float, default=USUAL.pause_s, help="seconds, at most")
+    parser.add_argument("--minutes", type=float, default=1e9, help="no run begins after these")
+    parser.add_argument("--table", type=Path, nargs="+", help="only sum up these files")
     given = parser.parse_args()
     if given.table:
-        print(table(read(given.table)))
+        print(table([result for path in given.table for result in read(path)]))
         return
-    results = []
+    results: list[Result] = read(given.out) if given.out.exists() else []
+    done = {(result.seed, result.delivery) for result in results}
+    pace = Pace(kills=given.kills, pause_s=given.pause)
+    until = time.monotonic() + given.minutes * 60
     modes = ["exactly-once", "at-least-once"]
     modes = modes if given.delivery in (None, "both") else [given.delivery]
     with tempfile.TemporaryDirectory() as folder:
@@ -356,7 +381,9 @@ def main() -> None:
         with KafkaBroker(Path(folder, "kafka")) as broker, store:
             for seed in range(given.seed, given.seed + given.runs):
                 delivery = modes[seed % len(modes)]
-                result = run(seed, delivery, given.records, given.faults, broker, store)
+                if (seed, delivery) in done or time.monotonic() > until:
+                    continue
+                result = run(seed, delivery, given.records, given.faults, broker, store, pace)
                 results.append(result)
                 with given.out.open("ab") as out:
                     out.write(msgspec.json.encode(result) + b"\n")
