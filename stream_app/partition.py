@@ -19,14 +19,12 @@ from typing import Any, TypeVar
 from msgspec import Struct
 
 from stream_app.core.errors import OutputsWithdrawn, StoreUnavailable
-from stream_app.core.ledger import Delivery
 from stream_app.core.outcome import Outcome, Seen
 from stream_app.core.ports import Meter
 from stream_app.core.record import Record, RecordBatch, Source
 from stream_app.pipeline import Pipeline
 
 Answer = TypeVar("Answer")
-Part = tuple[Delivery, Sequence[Record]]  # of a delivery, records that go in one group
 
 
 class FlowPolicy(Struct, frozen=True, kw_only=True):
@@ -61,7 +59,7 @@ class Partition:
         self._flow = flow
         self._meter = meter
         self._failed = failed
-        self._waiting: deque[tuple[RecordBatch, int]] = deque()  # and the first record not taken
+        self._waiting: deque[RecordBatch] = deque()
         self._waiting_records = 0
         self._closed = False
         self._arrived = asyncio.Event()
@@ -75,7 +73,7 @@ class Partition:
 
     async def put(self, batch: RecordBatch) -> None:
         """Queue a batch; waits while too many records wait already, and the partition is open."""
-        self._waiting.append((batch, 0))
+        self._waiting.append(batch)
         self._waiting_records += len(batch)
         self._arrived.set()
         while self._waiting_records > self._flow.waiting_records and not self._closed:
@@ -97,37 +95,35 @@ class Partition:
             await self._reading.acquire()
             self._start(self._process(self._coalesce()))
 
-    def _coalesce(self) -> list[Part]:
-        """All that waits, up to the group size; begun from here on."""
-        group: list[Part] = []
+    def _coalesce(self) -> list[RecordBatch]:
+        """All that waits and is still ours, up to the group size."""
+        group: list[RecordBatch] = []
         room = self._group_records
         while self._waiting and room > 0:
-            batch, begin = self._waiting.popleft()
-            end = min(begin + room, len(batch))
-            if not batch.delivery.begin():
-                end = len(batch)  # stale: drop all of it
-            else:
-                group.append((batch.delivery, batch.records[begin:end]))
-                room -= end - begin
-            self._waiting_records -= end - begin
-            if end < len(batch):
-                self._waiting.appendleft((batch, end))
+            batch = self._waiting.popleft()
+            if not batch.delivery.stale:
+                if len(batch) > room:
+                    batch, rest = batch.cut(room)
+                    self._waiting.appendleft(rest)
+                group.append(batch)
+                room -= len(batch)
+            self._waiting_records -= len(batch)
         if not self._waiting:
             self._arrived.clear()
         self._room.set()
         return group
 
-    async def _process(self, group: list[Part]) -> None:
+    async def _process(self, group: list[RecordBatch]) -> None:
         """Take one group all the way. Enters with a slot and the reading turn in hand."""
         try:
             await self._lead(group)
         finally:
             self._slots.release()
 
-    async def _lead(self, group: list[Part]) -> None:
+    async def _lead(self, group: list[RecordBatch]) -> None:
         began = time.monotonic()
-        records = [record for _, part in group for record in part]
-        if not records:  # all of it went stale before it was begun
+        records = [record for batch in group for record in batch.records]
+        if not records:  # all that waited had gone stale
             self._reading.release()
             return
         try:
@@ -140,6 +136,8 @@ class Partition:
                 decided = await self._insist(lambda: self._pipeline.decide(seen), group)
                 outcome = self._pipeline.compose(decided)
                 _drop_if_stale(group)
+                for batch in group:
+                    batch.delivery.publish()
                 next_offset = records[-1].offset + 1
                 confirmed = await self._pipeline.publish(self._source, next_offset, outcome)
             finally:
@@ -147,14 +145,16 @@ class Partition:
             await confirmed
         except (_Stale, OutputsWithdrawn):
             return
-        for delivery, part in group:
-            delivery.ack(len(part))
+        for batch in group:
+            batch.delivery.ack()
         self._settle(records, outcome, time.monotonic() - began)
 
     async def _read(self, records: Sequence[Record]) -> Seen:
         return await self._pipeline.read(self._source, records, self._committed(self._source))
 
-    async def _insist(self, attempt: Callable[[], Awaitable[Answer]], group: list[Part]) -> Answer:
+    async def _insist(
+        self, attempt: Callable[[], Awaitable[Answer]], group: list[RecordBatch]
+    ) -> Answer:
         """Try until Redis answers; meanwhile this partition stands still and loses nothing."""
         pause_s = self._flow.retry_first_s
         while True:
@@ -191,6 +191,6 @@ class _Stale(Exception):
     """The partition was taken away while its group was on the way; somebody else has it now."""
 
 
-def _drop_if_stale(group: list[Part]) -> None:
-    if any(delivery.stale for delivery, _ in group):
+def _drop_if_stale(group: list[RecordBatch]) -> None:
+    if any(batch.delivery.stale for batch in group):
         raise _Stale

@@ -18,7 +18,7 @@ from xxhash import xxh3_64_intdigest
 from stream_app.core.alerting import AlertPolicy
 from stream_app.core.decision import Thresholds
 from stream_app.core.event import Event, Tasks
-from stream_app.core.ledger import Delivery
+from stream_app.core.ledger import Ledger
 from stream_app.core.outcome import Outcome
 from stream_app.core.ports import AlertLog, Outbox, Scorer, WindowStore
 from stream_app.core.record import Headers, RecordBatch, Source, StoredRecord
@@ -103,8 +103,8 @@ def records(
 
 
 def batch(of: Sequence[StoredRecord], source: Source = EVENTS) -> RecordBatch:
-    """A delivery that no ledger knows of."""
-    return RecordBatch(source, of, Delivery(of[-1].offset + 1, len(of)))
+    """A delivery of a ledger of its own."""
+    return RecordBatch(source, of, Ledger(of[0].offset).deliver(of[-1].offset + 1))
 
 
 # -- the pipeline in memory

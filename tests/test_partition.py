@@ -153,7 +153,7 @@ class Bench:
     def deal(self, count: int, score: float | None = None) -> RecordBatch:
         first, self.next = self.next, self.next + count
         acts = (click(f"u{n % 3}", at_ms=n, score=score) for n in range(first, self.next))
-        delivery = self.ledger.deliver(self.next, count)
+        delivery = self.ledger.deliver(self.next)
         return RecordBatch(EVENTS, records(*acts, first=first), delivery)
 
     async def put(self, count: int, score: float | None = None) -> Delivery:
@@ -207,18 +207,15 @@ async def test_what_waits_becomes_one_group_of_at_most_so_many_records() -> None
         assert b.ledger.committable() == 18
 
 
-async def test_a_batch_larger_than_a_group_goes_in_parts_and_is_acked_with_the_last() -> None:
+async def test_a_batch_larger_than_a_group_is_cut_and_each_part_acked_by_itself() -> None:
     async with bench(group_records=4, in_flight=3) as b:
         b.outbox.confirming.shut = True
         await b.put(10)
         assert b.windows.asked == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-        b.outbox.confirming.let_one()
-        b.outbox.confirming.let_one()
-        await rest()
-        assert b.ledger.committable() is None
-        b.outbox.confirming.let_one()
-        await rest()
-        assert b.ledger.committable() == 10
+        for committable in (4, 8, 10):
+            b.outbox.confirming.let_one()
+            await rest()
+            assert b.ledger.committable() == committable
 
 
 async def test_a_single_record_does_not_wait_for_company() -> None:
@@ -398,17 +395,24 @@ async def test_a_group_whose_partition_was_taken_away_stops_trying() -> None:
         assert b.windows.asked == [[0, 1], [0]]  # the turn was given back
 
 
-async def test_what_waits_when_the_partition_is_taken_away_is_never_begun() -> None:
-    async with bench(group_records=4) as b:
-        b.windows.gate.shut = True
-        await b.put(1)
-        waiting = await b.put(6)
+@pytest.mark.parametrize("stage", ["windows", "scorer"])
+async def test_a_drain_drops_what_is_not_published_however_far_it_has_come(stage: str) -> None:
+    async with bench(group_records=4, in_flight=3) as b:
+        b.outbox.confirming.shut = True
+        published = await b.put(2)
+        gate: Gate = getattr(b, stage).gate
+        gate.shut = True
+        under_way, waiting = await b.put(6), await b.put(6)
         b.ledger.drain()
-        b.windows.gate.open()
+        assert not b.ledger.settled()  # what is published lacks its ack
+        b.outbox.confirming.open()
+        gate.open()
         await rest()
-        assert not waiting.begun
-        assert b.published() == [0]
-        assert b.meter.groups == [1]
+        assert (published.acked, under_way.stale, waiting.stale) == (True, True, True)
+        assert b.published() == [0, 1]
+        assert b.ledger.committable() == 2
+        b.ledger.committed = 2
+        assert b.ledger.settled()
 
 
 @pytest.mark.parametrize("gate", ["handing_over", "confirming"])

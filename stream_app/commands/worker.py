@@ -25,7 +25,7 @@ def worker(
         int | None, typer.Option(help="Web port for /health and /metrics.", min=0, max=65535)
     ] = None,
 ) -> None:
-    """Score what arrives. Ctrl-C or SIGTERM: finish what is begun, commit, end."""
+    """Score what arrives. Ctrl-C or SIGTERM: finish what is published, commit, end."""
     settings = settings_of(context).but("scorer", bundle=model, members=names_of(members))
     settings = settings.but("web", port=port)
     debug = invocation(context).debug

@@ -1,10 +1,14 @@
-"""Offsets of one partition: delivered, begun, acked, committable.
+"""Offsets of one partition: delivered, published, acked, committable.
 
 A delivery is known by its object, not by its offsets: after a seek the same records come again, and
 a late ack of the first delivery must not ack the second.
 
-    waiting --begin--> begun --ack--> acked
-    waiting --drain--> stale           begun --forget--> stale: drop it, publish nothing more of it
+    waiting --publish--> published --ack--> acked
+       |                     |
+       +--drain, forget      +--forget      --> stale: drop it, publish nothing more of it
+
+When partitions are taken away, what is published waits for its ack; all else is dropped, however
+far it has come, and the next owner does it again. So giving up a partition waits for no scorer.
 
 Pure.
 """
@@ -15,27 +19,29 @@ from collections import deque
 
 
 class Delivery:
-    """One run of records handed out."""
+    """One run of records handed out; published and acked as a whole."""
 
-    __slots__ = ("_open_records", "begun", "next_offset", "stale")
+    __slots__ = ("_open", "acked", "next_offset", "published", "stale")
 
-    def __init__(self, next_offset: int, records: int) -> None:
+    def __init__(self, next_offset: int, open_ones: deque[Delivery]) -> None:
+        """`open_ones`: the deliveries of its ledger, in order."""
         self.next_offset = next_offset  # the offset after its last record
-        self._open_records = records
-        self.begun = self.stale = False
+        self._open = open_ones
+        self.published = self.acked = self.stale = False
 
-    def begin(self) -> bool:
-        """Start work on it. False: its partition was taken away or rewound; drop it."""
-        self.begun = not self.stale
-        return self.begun
+    def cut(self, offset: int) -> Delivery:
+        """Its records before `offset` as a delivery of their own; it keeps those from there on."""
+        head = Delivery(offset, self._open)
+        self._open.insert(self._open.index(self), head)
+        return head
 
-    def ack(self, records: int) -> None:
-        """All outputs of so many of its records are confirmed. Parts may be acked in any order."""
-        self._open_records -= records
+    def publish(self) -> None:
+        """Its outputs are about to be handed over: from here on, dropping it would repeat them."""
+        self.published = True
 
-    @property
-    def acked(self) -> bool:
-        return self._open_records <= 0
+    def ack(self) -> None:
+        """All its outputs are confirmed."""
+        self.acked = True
 
 
 class Ledger:
@@ -47,9 +53,9 @@ class Ledger:
         self._open: deque[Delivery] = deque()
         self._committable = committed
 
-    def deliver(self, next_offset: int, records: int) -> Delivery:
-        """A run of so many records, the last of them before `next_offset`."""
-        delivery = Delivery(next_offset, records)
+    def deliver(self, next_offset: int) -> Delivery:
+        """A run of records, the last of them before `next_offset`."""
+        delivery = Delivery(next_offset, self._open)
         self._open.append(delivery)
         return delivery
 
@@ -60,13 +66,13 @@ class Ledger:
         return self._committable if self._committable > self.committed else None
 
     def settled(self) -> bool:
-        """No begun delivery is without its ack, and all that is acked is committed."""
-        return not any(d.begun and not d.acked for d in self._open) and not self.committable()
+        """No published delivery is without its ack, and all that is acked is committed."""
+        return not any(d.published and not d.acked for d in self._open) and not self.committable()
 
     def drain(self) -> None:
-        """Nothing more is begun; what is begun may still be acked and committed."""
+        """Nothing more is published; what is published may still be acked and committed."""
         for delivery in self._open:
-            delivery.stale = not delivery.begun
+            delivery.stale = not delivery.published
 
     def forget(self) -> None:
         """The partition was taken away, or is read again from its commit."""

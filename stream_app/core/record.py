@@ -71,3 +71,11 @@ class RecordBatch:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def cut(self, count: int) -> tuple[RecordBatch, RecordBatch]:
+        """The first `count` records, fewer than all, and the others; each acked by itself."""
+        head, rest = self.records[:count], self.records[count:]
+        return (
+            RecordBatch(self.source, head, self.delivery.cut(head[-1].offset + 1)),
+            RecordBatch(self.source, rest, self.delivery),
+        )

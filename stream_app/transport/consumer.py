@@ -20,9 +20,9 @@ from stream_app.core.record import Record, Source
 from stream_app.transport.batches import BatchMessage
 from stream_app.transport.thread import FetchThread
 
-BATCH_RECORDS = 256  # small, so that a stop finishes little; partitions put them together again
+BATCH_RECORDS = 256  # so that partitions take turns; partitions put them together again
 POLL_S = 0.2
-DRAIN_S = 5.0  # below the session timeout, so that a stuck scorer does not stop the whole group
+DRAIN_S = 5.0  # for Kafka to confirm what is published; below the session timeout
 
 
 class BatchConsumer(driver.Consumer):
@@ -97,7 +97,7 @@ class BatchConsumer(driver.Consumer):
                 fresh = self._unread(tp, records)
                 if not fresh:
                     continue
-                delivery = ledger.deliver(fresh[-1].offset + 1, len(fresh))
+                delivery = ledger.deliver(fresh[-1].offset + 1)
                 batch = BatchMessage(Source(tp.topic, tp.partition), fresh, delivery)
                 self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
                 handed_on = asyncio.ensure_future(self.callback(self._to_message(tp, batch)))
@@ -175,7 +175,7 @@ class BatchConsumer(driver.Consumer):
         return starts
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Finish what is begun, commit it, forget the partitions."""
+        """Wait for what is published, commit it, forget the partitions."""
         self._active_partitions.difference_update(revoked)
         self._paused_partitions.difference_update(revoked)
         await self._on_partitions_revoked(revoked)  # Faust: stops the flow, then `wait_empty`
@@ -186,7 +186,7 @@ class BatchConsumer(driver.Consumer):
             self._committed_offset.pop(tp, None)
 
     async def wait_empty(self) -> None:
-        """Begin nothing more; wait for the acks of what is begun, at most DRAIN_S; commit."""
+        """Publish nothing more; wait for the acks of what is published, at most DRAIN_S; commit."""
         for ledger in self.ledgers.values():
             ledger.drain()
         deadline = time.monotonic() + DRAIN_S

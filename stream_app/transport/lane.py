@@ -7,7 +7,7 @@
     assigned   its transactions are being opened: who had them before is shut out
     seeking    the committed offset is read, and reading starts from there
     running    records are delivered, their outputs committed, one transaction after another
-    draining   nothing more is delivered; what is begun may still be committed
+    draining   nothing more is submitted; what was may still be committed
     revoked    somebody else's
 
 There is one way to recover, also from a transaction of which nobody knows how it ended: take back
@@ -109,7 +109,7 @@ class Lane:
 
         Raises OutputsWithdrawn, now or then: nobody will see them, and the records come again.
         """
-        if self.state not in (State.RUNNING, State.DRAINING):
+        if self.state is not State.RUNNING:
             raise OutputsWithdrawn(f"{self._transactions.id} is {self.state.value}")
         assert next_offset > self._submitted, "groups come in the order of their offsets"
         self._submitted = next_offset
@@ -120,11 +120,11 @@ class Lane:
         return job.done
 
     def drain(self) -> None:
-        """Deliver nothing more; what was begun may still be submitted."""
+        """Submit nothing more; what was submitted may still be committed."""
         if self.state is State.RUNNING:
             self._to(State.DRAINING)
         elif self.state is not State.DRAINING:
-            self._to(State.REVOKED)  # nothing of it is begun
+            self._to(State.REVOKED)  # nothing of it was submitted
             self._running.cancel()
 
     async def close(self) -> None:

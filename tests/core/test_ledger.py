@@ -24,29 +24,33 @@ from stream_app.core.ledger import Delivery, Ledger
 
 def test_acks_in_any_order_commit_the_acked_prefix() -> None:
     ledger = Ledger(10)
-    first, second, third = ledger.deliver(13, 3), ledger.deliver(15, 2), ledger.deliver(19, 4)
+    first, second, third = ledger.deliver(13), ledger.deliver(15), ledger.deliver(19)
     assert ledger.committable() is None
-    third.ack(4)
+    third.ack()
     assert ledger.committable() is None
-    first.ack(3)
+    first.ack()
     assert ledger.committable() == 13
-    second.ack(2)
+    second.ack()
     assert ledger.committable() == 19
 
 
-def test_a_delivery_is_acked_when_all_its_parts_are() -> None:
+def test_a_cut_delivery_is_acked_part_by_part_in_any_order() -> None:
     ledger = Ledger(0)
-    delivery = ledger.deliver(10, 10)
-    delivery.ack(4)
-    delivery.ack(5)
-    assert ledger.committable() is None
-    delivery.ack(1)
-    assert ledger.committable() == 10
+    ledger.deliver(2).ack()
+    rest, after = ledger.deliver(10), ledger.deliver(12)
+    first = rest.cut(5)
+    second = rest.cut(7)
+    rest.ack()
+    after.ack()
+    assert ledger.committable() == 2
+    second.ack()
+    first.ack()
+    assert ledger.committable() == 12
 
 
 def test_what_is_committed_is_not_committed_again() -> None:
     ledger = Ledger(10)
-    ledger.deliver(13, 3).ack(3)
+    ledger.deliver(13).ack()
     assert ledger.committable() == 13
     assert ledger.committable() == 13  # the commit failed: it stays wanted
     ledger.committed = 13
@@ -55,20 +59,19 @@ def test_what_is_committed_is_not_committed_again() -> None:
 
 def test_offsets_may_have_gaps() -> None:
     ledger = Ledger(10)
-    ledger.deliver(500, 3).ack(3)
+    ledger.deliver(500).ack()
     assert ledger.committable() == 500
 
 
-def test_a_drain_lets_the_begun_finish_and_begins_nothing_more() -> None:
+def test_a_drain_waits_for_what_is_published_and_drops_all_else() -> None:
     ledger = Ledger(0)
-    begun, waiting = ledger.deliver(5, 5), ledger.deliver(9, 4)
-    assert begun.begin()
+    published, waiting = ledger.deliver(5), ledger.deliver(9)
+    published.publish()
     ledger.drain()
-    assert not waiting.begin()
-    assert begun.begin()  # its second part
-    assert not begun.stale
+    assert waiting.stale
+    assert not published.stale
     assert not ledger.settled()
-    begun.ack(5)
+    published.ack()
     assert not ledger.settled()  # acked, but not committed
     ledger.committed = 5
     assert ledger.settled()
@@ -76,24 +79,23 @@ def test_a_drain_lets_the_begun_finish_and_begins_nothing_more() -> None:
 
 def test_a_late_ack_of_a_forgotten_delivery_acks_nothing_of_what_came_again() -> None:
     ledger = Ledger(0)
-    old = ledger.deliver(5, 5)
-    assert old.begin()
+    old = ledger.deliver(5)
+    old.publish()
     ledger.forget()
-    again = ledger.deliver(5, 5)
-    old.ack(5)
+    again = ledger.deliver(5)
+    old.ack()
     assert ledger.committable() is None
     assert old.stale
-    assert not old.begin()
-    assert again.begin()
+    assert not again.stale
 
 
-Part = tuple[Delivery, int, range]  # a delivery, the reading it is of, and its offsets or some
+Part = tuple[Delivery, int, range]  # a delivery, the reading it is of, and its offsets
 
 
 class Worker(RuleBasedStateMachine):
-    """One partition over its life: read, begun, acked in parts, drained, read again, committed.
+    """One partition over its life: read, cut, published, acked, drained, read again, committed.
 
-    Beside it the naive way: which offsets of this reading were delivered, begun and acked.
+    Beside it the naive way: which offsets of this reading were delivered, published and acked.
     """
 
     waiting: Bundle[Part] = Bundle("waiting")
@@ -106,15 +108,16 @@ class Worker(RuleBasedStateMachine):
         self.reading = 0
         self.draining = False
         self.delivered: list[range] = []
-        self.begun: set[int] = set()
+        self.published: set[int] = set()
         self.acked: set[int] = set()
 
     def acked_prefix(self) -> int:
         end = self.newest_commit
         for offsets in self.delivered:
-            if not self.acked.issuperset(offsets):
-                break
-            end = offsets.stop
+            for offset in offsets:
+                if offset >= end and offset not in self.acked:
+                    return end
+                end = max(end, offset + 1)
         return end
 
     @precondition(lambda self: not self.draining)
@@ -122,25 +125,33 @@ class Worker(RuleBasedStateMachine):
     def deliver(self, records: int) -> Part:
         first = self.delivered[-1].stop if self.delivered else self.newest_commit
         self.delivered.append(range(first, first + records))
-        return self.ledger.deliver(first + records, records), self.reading, self.delivered[-1]
+        return self.ledger.deliver(first + records), self.reading, self.delivered[-1]
 
-    @rule(target=under_way, taken=consumes(waiting), data=st.data())
-    def begin(self, taken: Part, data: st.DataObject) -> MultipleResults[Part]:
+    @rule(target=waiting, taken=consumes(waiting), data=st.data())
+    def cut(self, taken: Part, data: st.DataObject) -> MultipleResults[Part]:
+        """As `Partition` does: only what is not stale, and has more than one record."""
         delivery, reading, offsets = taken
-        begun = delivery.begin()
-        assert begun == (reading == self.reading and not self.draining)
-        if not begun:
+        if delivery.stale or len(offsets) == 1:
+            return multiple(taken)
+        at = data.draw(st.integers(1, len(offsets) - 1))
+        head = delivery.cut(offsets[at])
+        return multiple((head, reading, offsets[:at]), (delivery, reading, offsets[at:]))
+
+    @rule(target=under_way, taken=consumes(waiting))
+    def publish(self, taken: Part) -> MultipleResults[Part]:
+        delivery, reading, offsets = taken
+        assert delivery.stale == (reading != self.reading or self.draining)
+        if delivery.stale:
             return multiple()
-        self.begun.update(offsets)
-        cut = data.draw(st.integers(1, len(offsets)))
-        parts = [(delivery, reading, part) for part in (offsets[:cut], offsets[cut:]) if part]
-        return multiple(*parts)
+        delivery.publish()
+        self.published.update(offsets)
+        return multiple(taken)
 
     @rule(part=consumes(under_way))
     def ack(self, part: Part) -> None:
         delivery, reading, offsets = part
         assert delivery.stale == (reading != self.reading)
-        delivery.ack(len(offsets))
+        delivery.ack()
         if reading == self.reading:
             self.acked.update(offsets)
 
@@ -157,7 +168,7 @@ class Worker(RuleBasedStateMachine):
         self.reading += 1
         self.draining = False
         self.delivered.clear()
-        self.begun.clear()
+        self.published.clear()
         self.acked.clear()
 
     @rule()
@@ -173,8 +184,8 @@ class Worker(RuleBasedStateMachine):
         assert self.ledger.committable() == (end if end > self.newest_commit else None)
 
     @invariant()
-    def settled_is_when_all_that_was_begun_is_acked_and_its_prefix_committed(self) -> None:
-        done = self.begun <= self.acked and self.acked_prefix() == self.newest_commit
+    def settled_is_when_all_that_was_published_is_acked_and_its_prefix_committed(self) -> None:
+        done = self.published <= self.acked and self.acked_prefix() == self.newest_commit
         assert self.ledger.settled() == done
 
 

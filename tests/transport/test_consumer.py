@@ -57,7 +57,7 @@ async def test_only_acked_batches_are_committed_and_only_once(played: Played) ->
     played.thread.polls.put_nowait({TP0: run(10, 2), TP1: run(0, 3, SECOND)})
     await until(lambda: len(played.delivered) == 2)
     assert not await played.consumer.commit()
-    played.delivered[1].delivery.ack(3)
+    played.delivered[1].delivery.ack()
     assert await played.consumer.commit()
     assert not await played.consumer.commit()
     assert played.thread.commits == [{TP1: 3}]
@@ -68,7 +68,7 @@ async def test_only_acked_batches_are_committed_and_only_once(played: Played) ->
 async def test_a_commit_that_failed_is_tried_again(played: Played) -> None:
     played.thread.polls.put_nowait({TP0: run(10, 2)})
     await until(lambda: played.delivered)
-    played.delivered[0].delivery.ack(2)
+    played.delivered[0].delivery.ack()
     played.thread.commits_succeed = False
     assert not await played.consumer.commit()
     assert played.consumer.committed(FIRST) == 10
@@ -80,7 +80,7 @@ async def test_a_commit_that_failed_is_tried_again(played: Played) -> None:
 async def test_of_two_commits_at_once_one_does_nothing(played: Played) -> None:
     played.thread.polls.put_nowait({TP0: run(10, 2)})
     await until(lambda: played.delivered)
-    played.delivered[0].delivery.ack(2)
+    played.delivered[0].delivery.ack()
     assert sorted(await asyncio.gather(played.consumer.commit(), played.consumer.commit())) == [
         False,
         True,
@@ -106,41 +106,41 @@ def _tp(source: Source) -> tuple[str, int]:
     return source.topic, source.partition
 
 
-async def test_revoking_waits_for_what_is_begun_commits_it_and_drops_what_waits(
+async def test_revoking_waits_for_what_is_published_commits_it_and_drops_what_waits(
     played: Played,
 ) -> None:
     played.thread.polls.put_nowait({TP0: run(10, 2)})
     played.thread.polls.put_nowait({TP0: run(12, 3)})
     await until(lambda: len(played.delivered) == 2)
-    begun, waiting = (b.delivery for b in played.delivered)
-    assert begun.begin()
+    published, waiting = (b.delivery for b in played.delivered)
+    published.publish()
     revoking = asyncio.ensure_future(played.consumer.on_partitions_revoked({TP0, TP1}))
     await asyncio.sleep(0.03)
     assert not revoking.done()
-    assert not waiting.begin()
-    begun.ack(2)
+    assert waiting.stale
+    published.ack()
     await asyncio.wait_for(revoking, 5)
     assert played.thread.commits == [{TP0: 12}]
     assert played.consumer.assigned() == []
 
 
-async def test_records_polled_while_partitions_are_revoked_do_not_disturb_what_is_begun(
+async def test_records_polled_while_partitions_are_revoked_do_not_disturb_what_is_published(
     played: Played,
 ) -> None:
-    """Else the begun groups would be forgotten after they were published, and come twice."""
+    """Else the published groups would be forgotten after they were published, and come twice."""
     played.thread.polls.put_nowait({TP0: run(10, 2)})
     await until(lambda: played.delivered)
-    begun = played.delivered[0].delivery
-    assert begun.begin()
+    published = played.delivered[0].delivery
+    published.publish()
     played.thread.polling.clear()
     await played.thread.polling.wait()  # a poll is under way
     revoking = asyncio.ensure_future(played.consumer.on_partitions_revoked({TP0, TP1}))
     await asyncio.sleep(0)
     played.thread.polls.put_nowait({TP0: run(12, 5)})
     await asyncio.sleep(0.03)
-    assert not begun.stale
+    assert not published.stale
     assert not revoking.done()
-    begun.ack(2)
+    published.ack()
     await asyncio.wait_for(revoking, 5)
     assert played.thread.commits == [{TP0: 12}]
     # What was polled meanwhile is read again when the flow goes on.
@@ -188,12 +188,12 @@ async def test_a_late_ack_after_a_rebalance_commits_nothing_of_what_came_again(
     played.thread.polls.put_nowait({TP0: run(10, 5)})
     await until(lambda: played.delivered)
     old = played.delivered[0].delivery
-    assert old.begin()
+    old.publish()
     played.consumer.ledgers[TP0].forget()
     await played.assign()
     played.thread.polls.put_nowait({TP0: run(10, 5)})
     await until(lambda: len(played.delivered) == 2)
-    old.ack(5)
+    old.ack()
     assert not await played.consumer.commit()
     assert played.consumer.committed(FIRST) == 10
 
@@ -205,7 +205,7 @@ async def test_draining_has_an_end_even_if_an_ack_never_comes(
     played.thread.polls.put_nowait({TP0: run(10, 2)})
     await until(lambda: played.delivered)
     stuck = played.delivered[0].delivery
-    assert stuck.begin()
+    stuck.publish()
     await asyncio.wait_for(played.consumer.on_partitions_revoked({TP0, TP1}), 5)
     assert stuck.stale
     assert played.thread.commits == []

@@ -24,7 +24,7 @@ from faust.types import TP
 from mode import Service, Worker
 
 from stream_app.agents import GroupPolicy, make_app
-from stream_app.core.ledger import Delivery
+from stream_app.core.ledger import Ledger
 from stream_app.core.record import RecordBatch, Source
 from stream_app.transport.batches import BatchMessage, BatchSchema
 from stream_app.transport.consumer import BatchConsumer
@@ -50,7 +50,7 @@ async def played(tmp_path: Path) -> Played:
 
 def message_of(first: int = 5, count: int = 3) -> BatchMessage:
     of = records(*(click("u1", at_ms=n) for n in range(count)), first=first)
-    return BatchMessage(Source(*TP0), of, Delivery(first + count, count))
+    return BatchMessage(Source(*TP0), of, Ledger(first).deliver(first + count))
 
 
 class Journal:

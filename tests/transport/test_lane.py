@@ -155,14 +155,17 @@ async def test_an_opening_without_a_seek_is_a_defect_and_commits_nothing(scene: 
     assert "commit 12" not in scene.calls
 
 
-async def test_what_is_begun_is_committed_while_it_drains(scene: Scene) -> None:
+async def test_what_is_submitted_is_committed_while_it_drains_and_nothing_more(
+    scene: Scene,
+) -> None:
     await scene.until(State.RUNNING)
     scene.passing.clear()
-    first = scene.submit(12)
+    first, second = scene.submit(12), scene.submit(15)
     await asyncio.sleep(0)
     scene.lane.drain()
     assert scene.lane.state is State.DRAINING
-    second = scene.submit(15)
+    with pytest.raises(OutputsWithdrawn):
+        scene.lane.submit(nothing, 20)
     scene.passing.set()
     await asyncio.gather(first, second)
     await scene.lane.close()
@@ -171,10 +174,11 @@ async def test_what_is_begun_is_committed_while_it_drains(scene: Scene) -> None:
 
 async def test_an_error_while_it_drains_is_the_end(scene: Scene) -> None:
     await scene.until(State.RUNNING)
-    scene.lane.drain()
     scene.troubles = [ProducerFenced()]
+    submitted = scene.submit(12)
+    scene.lane.drain()
     with pytest.raises(OutputsWithdrawn):
-        await scene.submit(12)
+        await submitted
     await scene.until(State.REVOKED)
     await scene.lane.close()
     assert scene.opened == 1, "it is not ours: opening it would shut out its owner"

@@ -129,7 +129,7 @@ async def test_commits_only_note_what_transactions_committed(played: Played) -> 
     played.thread.polls.put_nowait({TP0: run(10, 2)})
     await until(lambda: played.delivered)
     await consumer.lane(FIRST).submit(nothing, 12)
-    played.delivered[0].delivery.ack(2)
+    played.delivered[0].delivery.ack()
     assert await consumer.commit()
     assert consumer.committed(FIRST) == 12
     assert played.thread.commits == []
@@ -139,7 +139,7 @@ async def test_an_ack_without_its_transaction_is_a_defect(played: Played) -> Non
     consumer = await running(played)
     played.thread.polls.put_nowait({TP0: run(10, 2)})
     await until(lambda: played.delivered)
-    played.delivered[0].delivery.ack(2)
+    played.delivered[0].delivery.ack()
     with pytest.raises(AssertionError, match="acked, but not committed"):
         await consumer.commit()
 
@@ -166,24 +166,29 @@ async def test_after_a_recovery_nothing_is_left_out_of_what_was_polled_before(
     played.room.set()
     await until(lambda: len(played.delivered) == 2)
     await asyncio.sleep(0.02)
-    assert all(not batch.delivery.begin() for batch in played.delivered)
+    assert all(batch.delivery.stale for batch in played.delivered)
     played.thread.polls.put_nowait({TP0: run(10, 20)})
     await until(lambda: len(played.delivered) == 3)
     assert firsts(played) == [10, 12, 10]
-    assert played.delivered[2].delivery.begin()
+    assert not played.delivered[2].delivery.stale
 
 
-async def test_revoking_lets_begun_transactions_end_and_closes_every_lane(played: Played) -> None:
+async def test_revoking_lets_submitted_transactions_end_and_closes_every_lane(
+    played: Played,
+) -> None:
     consumer = await running(played)
     lane = consumer.lane(FIRST)
     played.thread.polls.put_nowait({TP0: run(10, 2)})
     await until(lambda: played.delivered)
-    begun = played.delivered[0].delivery
-    assert begun.begin()
+    published = played.delivered[0].delivery
+    published.publish()
+    submitted = lane.submit(nothing, 12)
     revoking = asyncio.ensure_future(consumer.on_partitions_revoked({TP0, TP1}))
     await until(lambda: lane.state is State.DRAINING)
-    await lane.submit(nothing, 12)
-    begun.ack(2)
+    with pytest.raises(OutputsWithdrawn):
+        lane.submit(nothing, 14)
+    await submitted
+    published.ack()
     await asyncio.wait_for(revoking, 5)
     assert lane.state is State.REVOKED
     assert (lane.committed, played.thread.starts[TP0]) == (12, 12)
