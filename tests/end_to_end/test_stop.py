@@ -11,6 +11,7 @@ from tests.end_to_end.rig import Rig, Sent, workers
 
 NOW = 1_767_225_600_000
 RECORDS = 15_000
+GRACE_S = 30  # that orchestrators usually give before they kill
 
 
 def feed(first: int, count: int) -> list[Sent]:
@@ -32,7 +33,7 @@ def test_a_worker_stopped_under_load_loses_and_repeats_nothing(rig: Rig) -> None
             rig.await_published(rig.published() + 100)
             code, took_s = worker.stop(how)
             assert code == 0, worker.said()
-            assert took_s < 10
+            assert took_s < GRACE_S
     assert rig.committed() < sent, "the load was gone before the stops"
     with workers(rig) as (worker,):
         worker.await_ready()
