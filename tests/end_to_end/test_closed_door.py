@@ -6,14 +6,11 @@ workers by those of their settings.
 
 from __future__ import annotations
 
+import asyncio
 import base64
-import contextlib
 import shutil
-import socket
-import ssl
 import subprocess
 import sys
-import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -43,10 +40,12 @@ from stream_app.core.errors import Misconfigured
 from stream_app.core.outcome import Output
 from stream_app.edges.embedded import free_port
 from stream_app.edges.kafka_admin import partition_counts
+from stream_app.edges.preflight import check_redis
+from stream_app.edges.redis_client import connect
 from stream_app.settings import KafkaSettings
 from tests.certificates import Certificates, make_certificates
 from tests.end_to_end.rig import ROOT, Rig, Sent, Worker
-from tests.servers import KafkaBroker, RedisServer
+from tests.servers import KafkaBroker, TlsRedisServer
 
 pytestmark = [
     pytest.mark.kafka,
@@ -232,65 +231,31 @@ async def test_nobody_comes_in_without_what_the_way_asks_for(
     consumer.close()
 
 
-class TlsFront:
-    """TLS in front of a Redis, as stunnel gives it: the binary of our wheel has none."""
-
-    def __init__(self, certificates: Certificates, port: int) -> None:
-        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self._context.load_cert_chain(certificates.server)
-        self._behind = port
-        self._open: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._threads = [threading.Thread(target=self._accept)]
-        self._threads[0].start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                plain, _ = self._listener.accept()
-            except OSError:
-                return
-            try:
-                front = self._context.wrap_socket(plain, server_side=True)
-            except OSError:
-                plain.close()
-                continue
-            back = socket.create_connection(("127.0.0.1", self._behind))
-            self._open += [front, back]
-            for source, sink in ((front, back), (back, front)):
-                self._threads.append(threading.Thread(target=_pump, args=(source, sink)))
-                self._threads[-1].start()
-
-    def close(self) -> None:
-        for link in (self._listener, *self._open):
-            with contextlib.suppress(OSError):  # the other side was faster
-                link.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(10)
-        for link in (self._listener, *self._open):
-            link.close()
-
-
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(1 << 16):
-            sink.sendall(data)
-    with contextlib.suppress(OSError):
-        sink.shutdown(socket.SHUT_RDWR)
+@pytest.fixture(scope="module")
+def tls_redis(
+    tmp_path_factory: pytest.TempPathFactory, certificates: Certificates
+) -> Iterator[TlsRedisServer]:
+    folder = tmp_path_factory.mktemp("tls-redis")
+    with TlsRedisServer(
+        folder, certificates.ca, certificates.server, certificates.client
+    ) as server:
+        yield server
 
 
 @pytest.fixture
-def rig(locked: LockedBroker, redis_server: RedisServer, tmp_path: Path) -> Rig:
-    rig = Rig(locked, redis_server, tmp_path)
+def rig(locked: LockedBroker, tls_redis: TlsRedisServer, tmp_path: Path) -> Rig:
+    rig = Rig(locked, tls_redis, tmp_path)
     rig.create_topics()
     return rig
 
 
 @pytest.fixture
 def closed(
-    rig: Rig, ways: Mapping[str, KafkaSettings], certificates: Certificates
-) -> Iterator[dict[str, object]]:
+    rig: Rig,
+    tls_redis: TlsRedisServer,
+    ways: Mapping[str, KafkaSettings],
+    certificates: Certificates,
+) -> dict[str, object]:
     """A worker's settings for both servers, with rights to its own keys alone."""
     scram = ways["SCRAM"]
     with Redis.from_url(rig.redis.url) as admin:
@@ -302,9 +267,8 @@ def closed(
             keys=[f"{rig.name}*"],
             commands=REDIS_COMMANDS,
         )
-    front = TlsFront(certificates, rig.redis.port)
-    where = f"rediss://{USER}:{REDIS_PASSWORD}@127.0.0.1:{front.port}/0"
-    yield {
+    where = f"rediss://{USER}:{REDIS_PASSWORD}@{tls_redis.address}/0?{tls_redis.files}"
+    return {
         "kafka__bootstrap": scram.bootstrap,
         "kafka__security_protocol": "SASL_SSL",
         "kafka__sasl_mechanism": "SCRAM-SHA-512",
@@ -313,10 +277,9 @@ def closed(
         "kafka__ssl_cafile": certificates.ca,
         "kafka__create_topics": "false",
         "kafka__delivery": "exactly-once",
-        "redis__url": f"{where}?ssl_ca_certs={certificates.ca}",
+        "redis__url": where,
         "web__token": "web-secret-0123456789",
     }
-    front.close()
 
 
 def events(count: int) -> list[Sent]:
@@ -352,6 +315,22 @@ def test_a_worker_runs_with_the_least_rights_and_tells_no_secret(
         for forbidden in (["KEYS", "*"], ["FLUSHALL"], ["GET", "other"], ["CONFIG", "GET", "*"]):
             with pytest.raises(NoPermissionError):
                 ours.execute_command(*forbidden)
+
+
+def test_redis_by_tls_lets_in_nobody_without_a_certificate_that_it_trusts(
+    closed: dict[str, object], tls_redis: TlsRedisServer, certificates: Certificates
+) -> None:
+    url = str(closed["redis__url"])
+    trusting = f"rediss://{USER}:{REDIS_PASSWORD}@{tls_redis.address}/0?ssl_ca_certs="
+    assert connect(url).ping()
+    for wrong in (
+        f"{trusting}{certificates.ca}",  # no certificate of our own
+        f"rediss://{USER}:{REDIS_PASSWORD}@{tls_redis.address}/0",  # an authority unknown to us
+        f"redis://{USER}:{REDIS_PASSWORD}@{tls_redis.address}/0",
+    ):
+        with pytest.raises(Misconfigured) as told:
+            asyncio.run(check_redis(connect(wrong), "rediss://shown"))
+        assert REDIS_PASSWORD not in str(told.value)
 
 
 @pytest.mark.parametrize("missing", range(4))
