@@ -10,6 +10,8 @@ import msgspec
 
 # What Faust and mode say when a worker stops on an error; the command says it for people.
 _TOLD_ELSEWHERE: Final = ("Crashed reason", "We experienced a crash", "Error while stopping child")
+# They debug by showing all that goes over the wire: passwords, tokens, users' records.
+_TELLTALE: Final = ("aiokafka.conn", "aiokafka.producer.producer")
 # Normal while a group forms, but logged as errors.
 _NORMAL: Final = ("Group Coordinator Request failed", "Heartbeat failed", "Timer commit is overl")
 
@@ -30,7 +32,10 @@ def logging_config(level: str, as_json: bool, debug: bool) -> dict[str, Any]:
             }
         },
         "root": {"level": theirs, "handlers": ["stderr"]},
-        "loggers": {"shopsentry": {"level": "DEBUG" if debug else level.upper()}},
+        "loggers": {
+            "shopsentry": {"level": "DEBUG" if debug else level.upper()},
+            **{name: {"level": "WARNING"} for name in _TELLTALE},
+        },
     }
 
 

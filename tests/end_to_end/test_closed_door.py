@@ -317,6 +317,39 @@ def test_a_worker_runs_with_the_least_rights_and_tells_no_secret(
                 ours.execute_command(*forbidden)
 
 
+class DebugWorker(Worker):
+    program = ("stream_app", "--debug", "worker")
+
+
+def test_debugging_shows_neither_tokens_nor_users(
+    rig: Rig,
+    locked: LockedBroker,
+    closed: dict[str, object],
+    ways: Mapping[str, KafkaSettings],
+) -> None:
+    locked.allow(least(rig))
+    oauth = ways["OAUTH"]
+    assert oauth.oauth_token_file is not None
+    settings = {
+        **closed,
+        "kafka__bootstrap": oauth.bootstrap,
+        "kafka__sasl_mechanism": "OAUTHBEARER",
+        "kafka__oauth_token_file": oauth.oauth_token_file,
+    }
+    worker = DebugWorker(rig, "debugged", **settings)
+    try:
+        worker.await_ready()
+        rig.produce(events(50))
+        rig.await_committed(50)
+        assert worker.stop()[0] == 0, worker.said()
+    finally:
+        worker.close()
+    said = worker.said()
+    assert "debug" in said
+    for secret in (oauth.oauth_token_file.read_text(), REDIS_PASSWORD, "user-of-interest"):
+        assert secret not in said
+
+
 def test_redis_by_tls_lets_in_nobody_without_a_certificate_that_it_trusts(
     closed: dict[str, object], tls_redis: TlsRedisServer, certificates: Certificates
 ) -> None:
