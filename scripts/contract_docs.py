@@ -29,7 +29,7 @@ Moment = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 
 
 class Alert(CloudEvent, frozen=True, kw_only=True):
-    """An alert: one event of a user was decided anomalous. Key: the user id."""
+    """An alert: one event of a user was decided anomalous. Key: the user id, or its pseudonym."""
 
     specversion: Literal["1.0"] = "1.0"
     type: Literal["shopsentry.alert.v1"]
@@ -39,7 +39,9 @@ class Alert(CloudEvent, frozen=True, kw_only=True):
 
 
 class UserRisk(CloudEvent, frozen=True, kw_only=True):
-    """How much of what a user did lately was anomalous. Key: the user id; the newest counts."""
+    """How much of what a user did lately was anomalous. Key: the user id, or its pseudonym; the
+    newest counts.
+    """
 
     specversion: Literal["1.0"] = "1.0"
     type: Literal["shopsentry.user-risk.v1"]

@@ -47,6 +47,9 @@ COMMANDS = {
     "replay": Command("stream_app.commands.replay:replay", "Send old records again."),
     "audit": Command("stream_app.commands.audit:audit", "Prove that no record was lost."),
     "doctor": Command("stream_app.commands.doctor:doctor", "Check that everything is in place."),
+    "pseudonym": Command(
+        "stream_app.commands.pseudonym:pseudonym", "Tell which name stands for which user."
+    ),
     "config": Command("stream_app.commands.config:config", "Show the settings in force."),
 }
 

@@ -10,25 +10,31 @@ Who runs the steps, how many at a time and what is acked when is `partition`'s a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Sequence
 
 import numpy as np
 from msgspec import Struct
 
-from stream_app.core.alerting import AlertPolicy, Anomaly
+from stream_app.core.alerting import AlertPolicy, Anomaly, Verdict
 from stream_app.core.decision import decide
 from stream_app.core.decode import UNLIMITED, Decoded, decode
 from stream_app.core.messages import Composer
 from stream_app.core.outcome import Decided, Outcome, Seen
 from stream_app.core.ports import AlertLog, ContextStore, EventEncoder, Outbox, Scorer, WindowStore
+from stream_app.core.pseudonym import Pseudonyms
 from stream_app.core.record import Record, Source
 from stream_app.core.score import NO_LIMITS, NO_SCORES
 from stream_app.core.window import Ints, WindowPolicy, Windows, as_of, seq_of, source_tag
+
+_log = logging.getLogger("shopsentry.pipeline")
 
 
 class Policies(Struct, frozen=True):
     window: WindowPolicy
     alerts: AlertPolicy
+    pseudonyms: Pseudonyms | None = None  # of users in logs; None: no line tells of one
+    hide_users: bool = False  # in alerts and users' risk, too
 
 
 class Pipeline:
@@ -56,7 +62,8 @@ class Pipeline:
         self._outbox = outbox
         self._policies = policies
         self._most_bytes = most_bytes
-        self._composer = Composer(scorer.tasks, scorer.version, policies.alerts)
+        hidden = policies.pseudonyms if policies.hide_users else None
+        self._composer = Composer(scorer.tasks, scorer.version, policies.alerts, hidden)
 
     async def read(
         self, source: Source, records: Sequence[Record], committed: Sequence[int]
@@ -94,6 +101,8 @@ class Pipeline:
         verdicts = await self._alerts.judge(
             seen.source.partition, [_anomaly(seen, window) for window in which.tolist()]
         )
+        if _log.isEnabledFor(logging.DEBUG):
+            self._tell(seen, which, verdicts)
         return Decided(
             seen,
             scores,
@@ -102,6 +111,23 @@ class Pipeline:
             dict(zip(which.tolist(), reasons, strict=True)),
             dict(zip(which.tolist(), verdicts, strict=True)),
         )
+
+    def _tell(self, seen: Seen, which: Ints, verdicts: Sequence[Verdict]) -> None:
+        """Who alerts, by pseudonym, and for which record."""
+        names = self._policies.pseudonyms
+        for window, verdict in zip(which.tolist(), verdicts, strict=True):
+            at = int(seen.accepted[window])
+            if names is None or not verdict.alert:
+                continue
+            facts = {
+                "user": names.of(seen.decoded.events[at].user_id),
+                "task": self._scorer.tasks.names[int(seen.tasks[window])],
+                "topic": seen.source.topic,
+                "partition": seen.source.partition,
+                "offset": seen.decoded.records[at].offset,
+                "model": self._scorer.version,
+            }
+            _log.debug("alert", extra=facts)
 
     def compose(self, decided: Decided) -> Outcome:
         """Stage 7: messages and counts."""

@@ -32,6 +32,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from stream_app.core.alerting import AlertPolicy
 from stream_app.core.errors import Misconfigured
 from stream_app.core.outcome import Output
+from stream_app.core.pseudonym import LEAST_KEY, Pseudonyms
 from stream_app.core.window import WindowPolicy
 
 if TYPE_CHECKING:
@@ -341,6 +342,29 @@ class WebSettings(Section):
     )
 
 
+class PrivacySettings(Section):
+    """By what names users are called."""
+
+    key: SecretStr | None = Field(
+        default=None,
+        min_length=LEAST_KEY,
+        description="of the hash that stands for a user; else one of each process alone, for logs",
+    )
+    outputs: bool = Field(
+        default=False, description="alerts and user risk call users by that hash; needs key"
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.outputs and self.key is None:
+            raise ValueError("outputs needs privacy.key, or each worker had names of its own")
+        return self
+
+    def pseudonyms(self) -> Pseudonyms | None:
+        """None without a key."""
+        return None if self.key is None else Pseudonyms(self.key.get_secret_value().encode())
+
+
 class LogSettings(Section):
     """What is said on stderr."""
 
@@ -369,6 +393,7 @@ class Settings(BaseSettings):
     scorer: ScorerSettings = ScorerSettings()
     flow: FlowSettings = FlowSettings()
     web: WebSettings = WebSettings()
+    privacy: PrivacySettings = PrivacySettings()
     log: LogSettings = LogSettings()
 
     def but(self, section: str, **values: object) -> Self:

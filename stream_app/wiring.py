@@ -6,6 +6,7 @@ Alone knows every concrete class. Read it top-down: `worker_app` is what runs.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from stream_app.agents import GroupPolicy, make_app
 from stream_app.core.errors import Misconfigured
 from stream_app.core.outcome import Output
 from stream_app.core.ports import EventEncoder, Outbox, Scorer
+from stream_app.core.pseudonym import Pseudonyms
 from stream_app.core.window import WindowPolicy
 from stream_app.edges.group_start import start_at_the_end
 from stream_app.edges.kafka_admin import check_group, ensure_topics, largest_record
@@ -203,7 +205,12 @@ def _redis(redis: RedisSettings) -> Redis:
 
 
 def _policies(settings: Settings, learnt: WindowPolicy) -> Policies:
-    return Policies(settings.window.policy(learnt), settings.alerts.policy())
+    privacy = settings.privacy
+    # Without a key, lines of one process can still be told to be of one user.
+    names = privacy.pseudonyms() or Pseudonyms(secrets.token_bytes())
+    return Policies(
+        settings.window.policy(learnt), settings.alerts.policy(), names, privacy.outputs
+    )
 
 
 def _flow(settings: Settings) -> FlowPolicy:

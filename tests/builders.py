@@ -37,6 +37,7 @@ TASKS: Final = Tasks(
 THRESHOLDS: Final = Thresholds((0.5, 0.6, 0.7))
 WINDOWS: Final = WindowPolicy(size=4, slack=3, span_ms=100_000, lateness_ms=60_000)
 ALERTS: Final = AlertPolicy(cooldown_ms=1000)
+POLICIES: Final = Policies(WINDOWS, ALERTS)
 
 Act = dict[str, Any]  # an event as its producer writes it
 
@@ -142,6 +143,7 @@ class Desk:
         scorer: Scorer | None = None,
         alerts: AlertLog | None = None,
         outbox: Outbox | None = None,
+        policies: Policies = POLICIES,
     ) -> None:
         self.memory = MemoryOutbox()
         self.published = self.memory.messages
@@ -153,7 +155,7 @@ class Desk:
             self.scorer,
             alerts or MemoryAlertLog(ALERTS),
             outbox or self.memory,
-            Policies(WINDOWS, ALERTS),
+            policies,
         )
 
     async def take(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from typing import Any
 
@@ -11,10 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_app.core.outcome import DUPLICATES, OUTCOMES, Message, Output
+from stream_app.core.pseudonym import Pseudonyms
 from stream_app.core.record import Source, StoredRecord
+from stream_app.pipeline import Policies
 from tests.builders import (
+    ALERTS,
     EVENTS,
     POISON,
+    WINDOWS,
     Desk,
     act,
     click,
@@ -207,3 +212,41 @@ async def test_no_records_are_no_messages() -> None:
 class _Untouchable:
     async def slide(self, *_: object) -> Any:
         pytest.fail("windows were asked")
+
+
+NAMES = Pseudonyms(b"a key of 32 characters or more..")
+
+
+@settings(max_examples=50, deadline=None)
+@given(streams(), st.integers(1, 20))
+async def test_hidden_users_change_what_we_make_and_nothing_that_is_passed_on(
+    group: list[StoredRecord], group_records: int
+) -> None:
+    plain = Desk()
+    hiding = Desk(policies=Policies(WINDOWS, ALERTS, NAMES, hide_users=True))
+    for desk in (plain, hiding):
+        await desk.take_all(group, group_records=group_records)
+    for output in PASSED_ON:
+        assert hiding.published[output] == plain.published[output]
+    for output in (Output.ALERTS, Output.USER_RISK):
+        for hidden, named in zip(hiding.published[output], plain.published[output], strict=True):
+            assert hidden.value is not None
+            assert named.value is not None
+            told, known = json.loads(hidden.value), json.loads(named.value)
+            user = known["data"]["user_id"]
+            assert (named.key, known["subject"]) == (user.encode(), user)
+            known["subject"] = known["data"]["user_id"] = NAMES.of(user)
+            assert (told, hidden.key) == (known, NAMES.of(user).encode())
+
+
+@pytest.mark.parametrize("names", [NAMES, None])
+async def test_the_log_tells_of_an_alert_by_the_pseudonym_of_its_user(
+    names: Pseudonyms | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk(policies=Policies(WINDOWS, ALERTS, names))
+    alerting = click("user-of-interest", at_ms=0, score=0.9)
+    with caplog.at_level(logging.DEBUG, "shopsentry"):
+        await desk.take(records(click("u2", at_ms=0), alerting, first=7))
+    assert len(desk.published[Output.ALERTS]) == 1
+    told = [(vars(r)["user"], vars(r)["offset"], vars(r)["task"]) for r in caplog.records]
+    assert told == ([(names.of("user-of-interest"), 8, "click")] if names else [])

@@ -28,7 +28,10 @@ def alerts(
     ] = False,
 ) -> None:
     """Show alerts as they come, until Ctrl-C. Changes nothing."""
-    kafka = settings_of(context).kafka
+    settings = settings_of(context)
+    kafka, names = settings.kafka, settings.privacy.pseudonyms()
+    if user is not None and settings.privacy.outputs and names is not None:
+        user = names.of(user)
     start = since if since in ("beginning", "now") else time_ms(since)
     found = follow(kafka.librdkafka(), kafka.outputs()[Output.ALERTS], start, user)
     with deferred():

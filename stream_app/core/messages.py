@@ -24,6 +24,7 @@ from stream_app.core.outcome import (
     Stamp,
     passed_on,
 )
+from stream_app.core.pseudonym import Pseudonyms
 from stream_app.core.score import Reason
 from stream_app.core.window import DUPLICATE
 
@@ -71,7 +72,7 @@ class CloudEvent(Struct, frozen=True, kw_only=True):
     id: str
     source: str = "shopsentry"
     type: str
-    subject: str  # user id
+    subject: str  # user id, or what stands for it
     time: str  # event time, RFC 3339
     datacontenttype: str = "application/json"
     data: AlertData | RiskData
@@ -84,7 +85,11 @@ RISK_TYPE = "shopsentry.user-risk.v1"
 class Composer:
     """Makes the messages of decided groups, all under one bundle."""
 
-    def __init__(self, tasks: Tasks, version: str, policy: AlertPolicy) -> None:
+    def __init__(
+        self, tasks: Tasks, version: str, policy: AlertPolicy, names: Pseudonyms | None = None
+    ) -> None:
+        """`names` stand for users in what we make ourselves; records are passed on as they are."""
+        self._name = names.of if names else str
         self._tasks = tasks
         self._version = version
         self._policy = policy
@@ -133,8 +138,9 @@ class Composer:
         """The user's new risk, and an alert unless one is out already."""
         verdict, task = decided.verdicts[window], int(decided.seen.tasks[window])
         summary = _summary(decided, window)
+        user = self._name(event.user_id)
         risk = RiskData(
-            user_id=event.user_id,
+            user_id=user,
             task=self._tasks.names[task],
             at_ms=event.at_ms,
             anomalous=round(verdict.mass, 6),
@@ -145,7 +151,7 @@ class Composer:
         if not verdict.alert:
             return
         alert = AlertData(
-            user_id=event.user_id,
+            user_id=user,
             task=self._tasks.names[task],
             event_id=event.event_id or "",
             event_type=event.type,
@@ -167,11 +173,11 @@ class Composer:
         envelope = CloudEvent(
             id=event.event_id or "",
             type=kind,
-            subject=event.user_id,
+            subject=data.user_id,
             time=rfc3339(event.at_ms),
             data=data,
         )
-        return Message(event.user_id.encode(), msgspec.json.encode(envelope), timestamp, [])
+        return Message(data.user_id.encode(), msgspec.json.encode(envelope), timestamp, [])
 
 
 _NORMAL, _ANOMALOUS, _POISON = range(3)

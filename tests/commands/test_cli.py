@@ -11,13 +11,15 @@ import pytest
 
 from stream_app import cli
 from stream_app.core.errors import Misconfigured, Unavailable
+from stream_app.core.pseudonym import Pseudonyms
 from tests.servers import ROOT
 
 
-def shopsentry(*arguments: str) -> subprocess.CompletedProcess[str]:
+def shopsentry(*arguments: str, said: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "stream_app", *arguments],
         cwd=ROOT,
+        input=said,
         capture_output=True,
         text=True,
         check=False,
@@ -46,6 +48,20 @@ def test_an_error_is_a_line_on_stderr(arguments: list[str]) -> None:
     assert told.stderr.startswith("shopsentry: ")
     assert "Traceback" not in told.stderr
     assert told.stdout == ""
+
+
+def test_the_names_that_stand_for_users_are_told_to_the_holder_of_the_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    key = "a key of 32 characters or more.."
+    monkeypatch.setenv("SHOPSENTRY_PRIVACY__KEY", key)
+    told = shopsentry("pseudonym", said="u17\nKäufer 1\n")
+    names = Pseudonyms(key.encode())
+    assert told.stdout == f"{names.of('u17')}\tu17\n{names.of('Käufer 1')}\tKäufer 1\n"
+    monkeypatch.delenv("SHOPSENTRY_PRIVACY__KEY")
+    told = shopsentry("pseudonym", said="u17\n")
+    assert (told.returncode, told.stdout) == (2, "")
+    assert "privacy.key" in told.stderr
 
 
 def test_scores_never_go_over_the_file_they_are_made_of(tmp_path: Path) -> None:

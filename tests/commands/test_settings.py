@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from stream_app.commands.demo import PASSED_ON, _environment
 from stream_app.core.alerting import AlertPolicy
 from stream_app.core.errors import Misconfigured
+from stream_app.core.pseudonym import Pseudonyms
 from stream_app.core.window import WindowPolicy
 from stream_app.settings import MASK, KafkaSettings, RedisSettings, WindowSettings, listing, load
 
@@ -130,6 +131,20 @@ def test_secrets_are_never_shown(tmp_path: Path) -> None:
     assert RedisSettings(url=SecretStr("redis://h/0?password=hush")).shown_url.endswith(
         f"password={MASK}"
     )
+
+
+def test_users_are_hidden_in_outputs_only_under_a_key_that_nobody_guesses(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match=r"privacy\.key"):
+        load(written(tmp_path, "[privacy]\noutputs = true\n"))
+    with pytest.raises(Misconfigured, match=r"privacy\.key") as told:
+        load(written(tmp_path, '[privacy]\nkey = "short-hush"\n'))
+    assert "short-hush" not in str(told.value)
+    file = written(tmp_path, f'[privacy]\nkey = "{"k3y-" * 8}"\noutputs = true\n')
+    settings = load(file)
+    assert {s.name: s.value for s in listing(settings, file)}["privacy.key"] == MASK
+    names = settings.privacy.pseudonyms()
+    assert names is not None
+    assert names.of("u") == Pseudonyms(b"k3y-" * 8).of("u")
 
 
 def test_the_defaults_are_those_of_the_core() -> None:
