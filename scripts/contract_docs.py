@@ -59,7 +59,8 @@ HEADERS = {
     "kafka_dlt-original-partition": "decimal",
     "kafka_dlt-original-offset": "decimal",
     "kafka_dlt-original-timestamp": "Kafka time of the record, epoch ms",
-    "reason": "empty, not-utf8, not-json, too-deep, invalid, key-mismatch, future, late or poison",
+    "reason": "empty, too-large, not-utf8, not-json, too-deep, too-many-fields, invalid, "
+    "key-mismatch, future, late or poison",
     "detail": "the reason in words, for people",
 }
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 
+import hypothesis
 import pytest
 
 from tests.servers import (
@@ -27,6 +28,12 @@ NEEDS = {  # fixture: marker
 SERVICES = ("kafka", "redis", "gpu", "slow")
 EXTERNAL = "SHOPSENTRY_TEST_KAFKA"
 deselected: Counter[str] = Counter()
+
+# No test fails because the machine is busy.
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 
 from stream_app.core.event import MAX_TIME_MS, Event, Tasks
 from stream_app.core.record import Record
+from stream_app.core.shape import SLIGHT, excess
 
 AHEAD_MS: Final = 5 * 60 * 1000  # an event may be this far ahead of its record's Kafka time
 TOO_LARGE: Final = "too-large"
@@ -82,7 +83,9 @@ def decode(records: Sequence[Record], tasks: Tasks, most_bytes: int = UNLIMITED)
                 rejected.append(Rejected(record, *found))
                 continue
             event = found
-        if event.type not in known_types:
+        if len(value) > SLIGHT and (beyond := excess(value)):
+            rejected.append(Rejected(record, *beyond))
+        elif event.type not in known_types:
             rejected.append(Rejected(record, "invalid", f"unknown type {event.type!r}"))
         elif key is not None and key != event.user_id.encode():
             rejected.append(Rejected(record, "key-mismatch", "the key is not the user id"))
