@@ -12,6 +12,7 @@
     second/trees.txt          a second look: trees,
     second/config.json        and the scale of what they see of the leading encoder
     manifest.json             format, version, a hash of each file
+    signature.json            of the manifest, if somebody signed it
 
 Loading checks everything, the golden windows last: what loads gives the scores it was shipped with.
 """
@@ -30,7 +31,7 @@ from msgspec import Struct
 from safetensors.torch import load_file, save_file
 
 from models import manifest as manifests
-from models import member_files
+from models import member_files, signature
 from models import schema as schemas
 from models.calibration import Calibration
 from models.committee import Opinions, hear
@@ -199,14 +200,22 @@ def save(
     return manifests.seal(folder, name, files)
 
 
-def load(folder: str | Path, device: str = "auto", members: Sequence[str] = ()) -> Bundle:
-    """Read and check a bundle; `members`: only these score, all if none is named.
+def load(
+    folder: str | Path,
+    device: str = "auto",
+    members: Sequence[str] = (),
+    trusted: Sequence[str] = (),
+) -> Bundle:
+    """Read and check a bundle; `members`: only these score, all if none is named. `trusted`: public
+    keys one of which must have signed it; none: it need not be signed.
 
     Raises BadBundle: what is wrong with it, and what to do. Raises Misconfigured for a device or a
     member that there is not.
     """
     place, folder = pick_device(device), Path(folder)
     manifest = manifests.check(folder, FILES)
+    if trusted:
+        signature.check(folder, trusted)
     try:
         config = msgspec.json.decode((folder / "config.json").read_bytes(), type=Config)
         fusion = msgspec.json.decode((folder / "calibration.json").read_bytes(), type=Fusion)

@@ -14,7 +14,8 @@ from msgspec import Struct
 from stream_app.core.errors import BadBundle
 
 FORMAT: Final = 2
-_MANIFEST: Final = "manifest.json"
+MANIFEST: Final = "manifest.json"
+SIGNATURE: Final = "signature.json"  # of the manifest, if somebody signed it
 _FILE: Final = re.compile(r"([a-z0-9][a-z0-9-]*/)?[a-z0-9][a-z0-9-]*\.[a-z0-9]+")
 
 
@@ -26,17 +27,22 @@ class Manifest(Struct, frozen=True, kw_only=True):
 
 def unseal(folder: Path) -> None:
     """Until `seal`, nothing loads from here."""
-    (folder / _MANIFEST).unlink(missing_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    (folder / SIGNATURE).unlink(missing_ok=True)
 
 
 def seal(folder: Path, name: str, files: Sequence[str]) -> str:
-    """Write the manifest over `files`, once they are complete. Returns the version."""
+    """Write the manifest over `files`, once they are complete. Returns the version.
+
+    A signature is gone then: it was of the manifest before.
+    """
+    unseal(folder)
     for file in files:
         (folder / file).chmod(0o644)  # safetensors are written for their owner alone
     hashes = {file: _hash(folder / file) for file in files}
     version = _version(name, hashes)
     content = msgspec.json.encode(Manifest(format=FORMAT, version=version, sha256=hashes))
-    (folder / _MANIFEST).write_bytes(msgspec.json.format(content, indent=1) + b"\n")
+    (folder / MANIFEST).write_bytes(msgspec.json.format(content, indent=1) + b"\n")
     return version
 
 
@@ -50,12 +56,12 @@ def check(folder: Path, needed: Sequence[str]) -> Manifest:
             f"There is no model bundle at {folder}: no such folder. "
             "Give the folder that `train` wrote, or leave the setting out to use the shipped model."
         )
-    if not (folder / _MANIFEST).is_file():
+    if not (folder / MANIFEST).is_file():
         raise bad(
             folder, "it has no manifest.json, so it is no bundle or was not written to the end"
         )
     try:
-        manifest = msgspec.json.decode((folder / _MANIFEST).read_bytes(), type=Manifest)
+        manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
     except (OSError, msgspec.MsgspecError) as error:
         raise bad(folder, f"its manifest.json is damaged ({short(error)})") from error
     if manifest.format != FORMAT:

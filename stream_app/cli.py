@@ -39,6 +39,7 @@ COMMANDS = {
     "calibrate": Command(
         "stream_app.commands.calibrate:calibrate", "Set a model's probabilities and thresholds."
     ),
+    "sign": Command("stream_app.commands.sign:sign", "Put your name to a model."),
     "compress": Command("stream_app.commands.compress:compress", "Make a model smaller."),
     "explain": Command("stream_app.commands.explain:explain", "Say why an event scored so."),
     "evaluate": Command(

@@ -301,12 +301,24 @@ class ScorerSettings(Section):
     members: AnyNames = Field(
         default=(), description="members of the bundle whose mean is the score; none named: all"
     )
+    trusted_keys: AnyNames = Field(
+        default=(),
+        description="public keys, one of which must have signed the bundle; none: no signature",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="where to score; auto is cuda if there is one"
     )
     threads: int = Field(
         default=1, ge=0, description="CPU threads of the scorer; 2 on busy cores are far slower"
     )
+
+    @field_validator("trusted_keys")
+    @classmethod
+    def _are_keys(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
+        for key in keys:
+            if not re.fullmatch(r"[A-Za-z0-9+/]{43}=", key):
+                raise ValueError(f"{key!r} is no public key as `shopsentry sign` tells it")
+        return keys
 
 
 class FlowSettings(Section):

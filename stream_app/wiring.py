@@ -90,7 +90,7 @@ def load_scorer(settings: Settings, likelihood: bool = False) -> tuple[BundleSco
     Raises BadBundle, Misconfigured.
     """
     chosen = settings.scorer
-    bundle = load_bundle(chosen.bundle, chosen.device, chosen.members)
+    bundle = load_bundle(chosen.bundle, chosen.device, chosen.members, chosen.trusted_keys)
     scorer = BundleScorer(bundle, threads=chosen.threads, likelihood=likelihood)
     return scorer, SchemaEncoder(bundle.schema)
 

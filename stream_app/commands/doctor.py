@@ -142,7 +142,7 @@ def _redis(settings: RedisSettings) -> Iterator[Finding]:
 def _bundle(scorer: ScorerSettings) -> Iterator[Finding]:
     from models.bundle import load
 
-    bundle = load(scorer.bundle, "cpu", scorer.members)
+    bundle = load(scorer.bundle, "cpu", scorer.members, scorer.trusted_keys)
     members = ", ".join(bundle.chosen)
     yield Finding("bundle", "ok", f"{bundle.name} {bundle.version}, members: {members}")
 

@@ -66,7 +66,8 @@ def explain(
     from models.bundle import load  # seconds: what is wrong is told before
     from models.dataset import read
 
-    bundle = load(settings.scorer.bundle, settings.scorer.device, settings.scorer.members)
+    chosen = settings.scorer
+    bundle = load(chosen.bundle, chosen.device, chosen.members, chosen.trusted_keys)
     with _working(f"reading {source.name}"):
         data = read(paths, [], bundle.schema, settings.window.policy(bundle.schema.window))
     found = _explained(bundle, data, paths, event_id, deep)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,24 @@ def test_the_names_that_stand_for_users_are_told_to_the_holder_of_the_key(
     told = shopsentry("pseudonym", said="u17\n")
     assert (told.returncode, told.stdout) == (2, "")
     assert "privacy.key" in told.stderr
+
+
+def test_a_worker_scores_only_with_a_model_that_is_signed_where_it_must_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = str(shutil.copytree(ROOT / "models" / "pretrained" / "shop-tiny", tmp_path / "model"))
+    events = tmp_path / "events.jsonl"
+    events.write_text('{"user_id": "u", "type": "click", "event_time": 0}\n')
+    told = shopsentry("sign", "--model", model, "--key", str(tmp_path / "key.pem"), "--new-key")
+    assert told.returncode == 0, told.stderr
+    monkeypatch.setenv(
+        "SHOPSENTRY_SCORER__TRUSTED_KEYS", told.stdout.strip().rpartition("KEYS=")[2]
+    )
+    score = ("score", "--in", str(events), "--out", "-", "--model", model)
+    assert shopsentry(*score).returncode == 0
+    (tmp_path / "model" / "signature.json").unlink()
+    told = shopsentry(*score)
+    assert (told.returncode, "not signed" in told.stderr) == (1, True)
 
 
 def test_scores_never_go_over_the_file_they_are_made_of(tmp_path: Path) -> None:

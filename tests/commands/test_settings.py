@@ -100,6 +100,7 @@ def test_an_unknown_name_in_the_environment_is_refused(
         ('[kafka]\nsecurity_protocol = "SASL_SSL"', "needs username and password"),
         ('[kafka]\ninput_topics = ["shop.cleaned"]', "input and output at once"),
         ('[redis]\nurl = "localhost"', "redis.url .*must begin with"),
+        ('[scorer]\ntrusted_keys = ["mine"]', "scorer.trusted_keys .*'mine' is no public key"),
     ],
 )
 def test_a_wrong_file_is_refused(text: str, told: str, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from models import bundle as bundles
 from models import manifest as manifests
+from models import signature
 from models.bundle import Bundle
 from models.training import TrainReport
 from stream_app.core.errors import BadBundle, Misconfigured
@@ -123,3 +124,95 @@ def test_files_of_different_bundles_are_refused(
 def test_a_device_that_is_not_there_is_named() -> None:
     with pytest.raises(Misconfigured, match="choose auto, cpu or cuda"):
         bundles.pick_device("tpu")
+
+
+# -- signatures
+
+
+@pytest.fixture
+def signed(copy: Path, tmp_path: Path) -> tuple[Path, str]:
+    """A bundle, and the public key of who signed it."""
+    trusted = signature.make_key(tmp_path / "key.pem")
+    version, key = signature.sign(copy, tmp_path / "key.pem")
+    assert key == trusted
+    assert version == json.loads((copy / "manifest.json").read_text())["version"]
+    return copy, trusted
+
+
+def test_a_bundle_is_loaded_that_one_of_the_trusted_signed(
+    signed: tuple[Path, str], tmp_path: Path
+) -> None:
+    folder, trusted = signed
+    other = signature.make_key(tmp_path / "other.pem")
+    assert bundles.load(folder, "cpu", trusted=(other, trusted)).name == "shop-tiny"
+    assert bundles.load(folder, "cpu").name == "shop-tiny"
+
+
+def resealed(folder: Path) -> None:
+    """Somebody who may write the folder lowers a threshold and makes the hashes fit."""
+    kept = (folder / "signature.json").read_bytes()
+    edit("metrics.json", lambda m: m.update(mine=1))(folder)
+    seal(folder)
+    (folder / "signature.json").write_bytes(kept)
+
+
+FORGERIES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "nobody": (lambda f: (f / "signature.json").unlink(), "is not signed"),
+    "of other files": (resealed, "signature is of another manifest"),
+    "garbled": (lambda f: (f / "signature.json").write_bytes(b"{}"), "signature.json is damaged"),
+    "no base64": (edit("signature.json", lambda s: s.update(signature="?")), "is damaged"),
+    "no key": (edit("signature.json", lambda s: s.update(key="AAAA")), "is damaged"),
+    "cut short": (
+        edit("signature.json", lambda s: s.update(signature=s["signature"][:44])),
+        "signature is of another manifest",
+    ),
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_a_bundle_without_a_good_signature_is_refused_where_one_is_asked_for(
+    signed: tuple[Path, str], forgery: str
+) -> None:
+    folder, trusted = signed
+    forge, complaint = FORGERIES[forgery]
+    forge(folder)
+    with pytest.raises(BadBundle, match=complaint):
+        bundles.load(folder, "cpu", trusted=(trusted,))
+    bundles.load(folder, "cpu")
+
+
+def test_a_stranger_may_sign_and_is_not_believed(signed: tuple[Path, str], tmp_path: Path) -> None:
+    folder, trusted = signed
+    stranger = signature.make_key(tmp_path / "stranger.pem")
+    signature.sign(folder, tmp_path / "stranger.pem")
+    with pytest.raises(BadBundle, match=r"not among scorer\.trusted_keys") as refused:
+        bundles.load(folder, "cpu", trusted=(trusted,))
+    assert stranger in str(refused.value)
+
+
+def test_the_private_key_is_for_its_owner_alone_and_never_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    signature.make_key(path)
+    before = path.read_bytes()
+    assert path.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(Misconfigured, match="File exists"):
+        signature.make_key(path)
+    assert path.read_bytes() == before
+
+
+def test_only_a_whole_bundle_is_signed_and_only_by_a_key(copy: Path, tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    path.write_text("no key")
+    with pytest.raises(Misconfigured, match="no private Ed25519 key"):
+        signature.sign(copy, path)
+    path.unlink()
+    signature.make_key(path)
+    flip(copy)
+    with pytest.raises(BadBundle, match="not the file"):
+        signature.sign(copy, path)
+
+
+def test_what_is_written_anew_is_not_signed_any_more(signed: tuple[Path, str]) -> None:
+    folder, _ = signed
+    seal(folder)
+    assert not (folder / "signature.json").exists()
