@@ -45,6 +45,10 @@ from stream_app.core.score import Floats
 from stream_app.core.window import Ints, Windows
 
 _CLOSE: Final = 1e-3  # golden scores on a CPU
+# What reading the files raises: they do not fit together; one is damaged; nothing can be scored.
+UNFIT: Final = (msgspec.MsgspecError, Misconfigured, ValueError, KeyError, RuntimeError)
+UNREADABLE: Final = (OSError, safetensors.SafetensorError)
+UNSCORABLE: Final = (KeyError, ValueError, IndexError, RuntimeError, *UNREADABLE)
 FILES: Final = (
     "config.json",
     "schema.toml",
@@ -234,9 +238,9 @@ def load(
         )
         if wrong := complaint(found) or fusion.complaint(found.names, len(schema.task_names)):
             raise ValueError(wrong)
-    except (msgspec.MsgspecError, Misconfigured, ValueError, KeyError, RuntimeError) as error:
+    except UNFIT as error:
         raise bad(folder, f"its files do not fit together ({short(error)})") from error
-    except (OSError, safetensors.SafetensorError) as error:
+    except UNREADABLE as error:
         raise bad(folder, f"a file of it cannot be read ({short(error)})") from error
     _check_golden(folder, bundle)
     if members:
@@ -257,14 +261,7 @@ def _check_golden(folder: Path, bundle: Bundle) -> None:
     try:
         known = golden(folder, bundle.schema)
         found = score(bundle, known.windows, known.tasks)
-    except (
-        KeyError,
-        ValueError,
-        IndexError,
-        RuntimeError,
-        OSError,
-        safetensors.SafetensorError,
-    ) as error:
+    except UNSCORABLE as error:
         raise bad(folder, f"its golden windows cannot be scored ({short(error)})") from error
     off = float(np.max(np.abs(found - known.calibrated), initial=0))
     if not off <= _CLOSE:

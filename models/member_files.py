@@ -98,9 +98,31 @@ def read(
     return Members(encoders, trees)
 
 
+def misfit(schema: Schema, config: NetworkConfig, weights: int) -> str | None:
+    """Why a file of so many bytes has not the weights of such a network; told before it is made,
+    as one that is far too large would take all memory.
+    """
+    config.check()
+    size = config.size
+    if min(size.hidden, size.layers, size.heads, config.window) < 1:
+        return "its network has no size"
+    if min(size.feed_forward, size.head_width) < 0:
+        return "its network has a size below nothing"
+    width = size.heads * size.head_width or size.hidden
+    layer = size.hidden * (width + (size.feed_forward or 4 * size.hidden))
+    inputs = size.hidden * sum(field.bits for field in schema.of_kind("category"))
+    places = 0 if config.encoder == "gru" else size.hidden * config.window
+    if size.layers * layer + inputs + places > weights:  # each is a weight, of a byte at least
+        return "its network is larger than the file of its weights"
+    return None
+
+
 def _network(place: Path, schema: Schema) -> Network:
     config = msgspec.json.decode((place / "config.json").read_bytes(), type=NetworkConfig)
     statistics = msgspec.json.decode((place / "statistics.json").read_bytes(), type=Statistics)
+    weights = (place / "model.safetensors").stat().st_size
+    if wrong := misfit(schema, config, weights):
+        raise ValueError(wrong)
     network = network_of(schema, config, statistics)
     network.load_state_dict(load_file(place / "model.safetensors"))
     return network.eval().requires_grad_(False)

@@ -109,6 +109,11 @@ def lines(calibration: dict[str, Any]) -> list[dict[str, float]]:
         ("calibration.json", lambda c: lines(c).pop(), "not for the 3 tasks"),
         ("calibration.json", lambda c: c["finals"].clear(), "not for its members"),
         ("bert/config.json", lambda c: c["size"].update(layers=3), "do not fit together"),
+        ("bert/config.json", lambda c: c["size"].update(layers=10**9), "larger than the file"),
+        ("bert/config.json", lambda c: c["size"].update(hidden=1 << 40), "larger than the file"),
+        ("bert/config.json", lambda c: c["size"].update(heads=0), "has no size"),
+        ("bert/config.json", lambda c: c["size"].update(feed_forward=-1), "below nothing"),
+        ("bert/config.json", lambda c: c.update(window=1 << 40), "larger than the file"),
         ("bert/statistics.json", lambda s: s["edges"].pop(), "cannot be used"),
     ],
 )
