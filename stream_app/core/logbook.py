@@ -21,8 +21,16 @@ class LogBook:
         self._policy = policy
         self._logs: dict[bytes, bytes] = {}
 
-    def slide(self, users: Sequence[bytes], rows: Rows, committed: Sequence[int]) -> Logs:
-        """Judge and append `rows` of one source, ascending by seq. See `ports.WindowStore`."""
+    def slide(
+        self,
+        users: Sequence[bytes],
+        rows: Rows,
+        committed: Sequence[int],
+        known: Sequence[int] = (),
+    ) -> Logs:
+        """Judge and append `rows` of one source, ascending by seq. See `ports.WindowStore`, and
+        `accept` for what is `known`.
+        """
         groups: dict[bytes, list[int]] = {}
         for at, user in enumerate(users):
             groups.setdefault(user, []).append(at)
@@ -33,7 +41,7 @@ class LogBook:
         for user, positions in groups.items():
             new = rows[positions].tobytes()
             log, places, forgettable = accept(
-                self._logs.get(user, b""), new, self._row.itemsize, self._policy, committed
+                self._logs.get(user, b""), new, self._row.itemsize, self._policy, committed, known
             )
             self._logs[user] = log[forgettable * self._row.itemsize :]
             place[positions] = [first + p if p >= 0 else p for p in places]

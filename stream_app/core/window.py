@@ -98,13 +98,7 @@ def seq_of(tag: int, next_offset: int) -> int:
 
 
 def raised(known: dict[int, int], committed: Sequence[int]) -> Sequence[int]:
-    """`committed`, each as new as `known` says, which learns from it. Seqs by source tag.
-
-    A zombie's commits are old: where several sources meet, its rows may have been forgotten under
-    newer ones, and would look new. With one source the newest row of a log tells as much.
-    """
-    if len(committed) < 2:
-        return committed
+    """`committed`, each as new as `known` says, which learns from it. Seqs by source tag."""
     newest = {seq >> OFFSET_BITS: max(seq, known.get(seq >> OFFSET_BITS, 0)) for seq in committed}
     known.clear()
     known.update(newest)
@@ -124,20 +118,33 @@ def concat(batches: list[Windows]) -> Windows:
 
 
 def accept(
-    log: bytes, new: bytes, row_bytes: int, policy: WindowPolicy, committed: Sequence[int]
+    log: bytes,
+    new: bytes,
+    row_bytes: int,
+    policy: WindowPolicy,
+    committed: Sequence[int],
+    known: Sequence[int] = (),
 ) -> tuple[bytes, list[int], int]:
     """Judge the rows `new` (one source, ascending offsets) and append the accepted ones to `log`.
 
     A row at or below the log's newest offset of its source was judged before: it is found again
     where it stands and judged by the same rows as then. `committed` has the committed seq of each
-    source that the worker owns: rows above it are kept, since they may come again.
+    source that the worker owns: rows above it are kept, since they may come again. If such a row is
+    gone all the same, the store lost it, and it is put where it stood.
+
+    A zombie's commits are old: its rows may have been forgotten under newer ones. `known` are those
+    that anybody told. Rows below them were not lost; and where several sources meet they take the
+    place of `committed`, since the newest row of a log tells less there.
 
     Raises Misconfigured if another event has the same seq: the topic's offsets started over.
     Returns the log as these rows see it, the place of each of them in it (or DUPLICATE, LATE), and
     how many of its oldest rows need not be stored any more.
     """
     places: list[int] = []
-    newest_seq = _newest_seq(log, new[SEQ], row_bytes, committed)
+    if len(committed) > 1:
+        committed = known or committed
+    newest_seq = _newest_seq(log, new[SEQ], row_bytes, _settled_seq(new[SEQ], committed) or 0)
+    settled_seq = _settled_seq(new[SEQ], known or committed)
     for at in range(0, len(new), row_bytes):
         row = new[at : at + row_bytes]
         seq = int.from_bytes(row[SEQ], "little")
@@ -159,6 +166,9 @@ def accept(
         elif seq > newest_seq:
             places.append(end // row_bytes)
             log, newest_seq = log + row, seq
+        elif settled_seq is not None and seq > settled_seq:  # accepted once, and lost since
+            places.append(end // row_bytes)
+            log = log[:end] + row + log[end:]
         else:  # accepted once, forgotten since: it was committed long ago
             places.append(DUPLICATE)
     return log, places, _forgettable(log, row_bytes, policy.horizon, committed)
@@ -172,10 +182,15 @@ def _find(log: bytes, needle: bytes, field_at: int, begin: int, row_bytes: int) 
     return found - field_at if found >= 0 else -1
 
 
-def _newest_seq(log: bytes, like: bytes, row_bytes: int, committed: Sequence[int]) -> int:
-    """The newest seq known of the source of the seq `like`, 0 if there is none."""
+def _settled_seq(like: bytes, committed: Sequence[int]) -> int | None:
+    """The committed seq of the source of the seq `like`, if it is known."""
     tag = int.from_bytes(like, "little") >> OFFSET_BITS
-    newest = max((seq for seq in committed if seq >> OFFSET_BITS == tag), default=0)
+    return max((seq for seq in committed if seq >> OFFSET_BITS == tag), default=None)
+
+
+def _newest_seq(log: bytes, like: bytes, row_bytes: int, newest: int) -> int:
+    """The newest seq known of the source of the seq `like`, at least `newest`."""
+    tag = int.from_bytes(like, "little") >> OFFSET_BITS
     for end in range(len(log), 0, -row_bytes):
         seq = int.from_bytes(log[end - row_bytes :][SEQ], "little")
         if seq >> OFFSET_BITS == tag:

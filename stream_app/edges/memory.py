@@ -30,9 +30,10 @@ class MemoryWindows:
     async def slide(
         self, source: Source, users: Sequence[bytes], rows: Rows, committed: Sequence[int]
     ) -> Logs:
+        known: Sequence[int] = ()
         if len(users):
-            committed = raised(self._known.setdefault(source.partition, {}), committed)
-        return self._book.slide(users, rows, committed)
+            known = raised(self._known.setdefault(source.partition, {}), committed)
+        return self._book.slide(users, rows, committed, known)
 
 
 class MemoryContext:

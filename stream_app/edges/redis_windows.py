@@ -2,7 +2,7 @@
 
     key    <prefix>:{<partition>}:w:<user>     the braces keep a partition on one shard
     value  the user's rows, in the order in which they were accepted
-    key    <prefix>:{<partition>}:committed    newest committed seqs, where several topics meet
+    key    <prefix>:{<partition>}:committed    newest committed seqs that anybody told
 
 The script (windows.lua) repeats `core.window.accept`, and writes a log only with rows that it did
 not have: redelivery, a batch that failed half-way, and a worker that lost its partition change

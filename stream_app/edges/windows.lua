@@ -27,18 +27,26 @@ for at = 1, #committed, 8 do
   sources = sources + 1
 end
 
--- A zombie's commits are old: under newer ones its rows were forgotten, and it must not bring them
--- back. With one source the newest row of a log tells as much.
-if sources > 1 then
-  local known, newest = call('GET', known_key) or '', {}
+-- A zombie's commits are old: under newer ones its rows were forgotten, they were not lost. And where
+-- several sources meet, it must not bring them back; with one the newest row of a log tells as much.
+local settled = limit[tag] -- of this call's source, by whoever told
+if sources > 0 then
+  local known, newest, told = call('GET', known_key) or '', {}, {}
+  for source, offset in pairs(limit) do
+    told[source] = offset
+  end
   for at = 1, #known, 8 do
     local offset, source = unpack('<I6c2', known, at)
-    if limit[source] and offset > limit[source] then
-      limit[source] = offset
+    if limit[source] then
+      told[source] = math.max(offset, told[source])
     end
   end
-  for source, offset in pairs(limit) do
+  for source, offset in pairs(told) do
     newest[#newest + 1] = pack('<I6c2', offset, source)
+  end
+  settled = told[tag]
+  if sources > 1 then
+    limit = told
   end
   call('SET', known_key, table.concat(newest), 'EX', ttl)
 end
@@ -92,7 +100,7 @@ local function is_late(log, at_ms, begin, stop)
   return false
 end
 
--- The place of a row that was judged before.
+-- The place of a row that was judged before; also where it stood, if it was lost since.
 local function judged(log, row)
   local found = find_row(log, sub(row, SEQ + 1, SEQ + 8), SEQ, 1)
   if found and sub(log, found + ID, found + ID + 7) ~= sub(row, ID + 1, ID + 8) then
@@ -108,11 +116,14 @@ local function judged(log, row)
   if not (found and found < stop) and is_late(log, at_ms, begin, stop) then
     return LATE
   end
+  if not (found and found < stop) and settled and offset > settled then
+    return (stop - 1) / R, stop -- accepted once, not committed, and gone: it was lost
+  end
   return DUPLICATE -- or accepted once and forgotten since: it was committed long ago
 end
 
 -- Bytes at the front of `log` that need not be stored; its rows from `old` on are new.
-local settled = {} -- by tag: the user for whom it is
+local done = {} -- by tag: the user for whom it is settled
 local function forgettable(log, old, user)
   if #log <= horizon then
     return 0
@@ -133,8 +144,8 @@ local function forgettable(log, old, user)
     local most = limit[source]
     if most and offset > most then
       first = row
-    elseif most and settled[source] ~= user then
-      settled[source] = user
+    elseif most and done[source] ~= user then
+      done[source] = user
       open = open - 1
     end
   end
@@ -149,13 +160,18 @@ for user, key in ipairs(KEYS) do
     return redis.error_reply('WINDOWROW the log of a user is not made of rows of ' .. R .. ' bytes')
   end
   local stop = at + unpack('<I4', counts, 4 * user - 3) * R
-  local newest, places = newest_of(log), nil
+  local newest, places, mended = newest_of(log), nil, false
 
   while at < stop and unpack('<I6', rows, at + SEQ) <= newest do
     places = places or {}
-    local place = judged(log, sub(rows, at, at + R - 1))
+    local row = sub(rows, at, at + R - 1)
+    local place, lost = judged(log, row)
     if not place then
       return redis.error_reply('STARTEDOVER offsets of a topic started over')
+    end
+    if lost then
+      log = sub(log, 1, lost - 1) .. row .. sub(log, lost)
+      old, mended = old + R, true
     end
     places[#places + 1] = place
     at = at + R
@@ -194,7 +210,7 @@ for user, key in ipairs(KEYS) do
   end
 
   local gone = forgettable(log, old, user)
-  if tail > old or gone > 0 then
+  if tail > old or mended or gone > 0 then
     call('SET', key, gone > 0 and sub(log, gone + 1) or log, 'EX', ttl)
   end
 

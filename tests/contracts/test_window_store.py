@@ -296,3 +296,80 @@ async def test_a_topic_whose_offsets_started_over_is_refused(fresh: Fresh) -> No
     await windows.slide(EVENTS, [b"a"] * 3, rows_of([Act(1000 + n, n, n) for n in range(3)]), [])
     with pytest.raises(Misconfigured, match="made anew"):
         await windows.slide(EVENTS, [b"a"], rows_of([Act(5000, 77, 1)]), [])
+
+
+def acts(first: int, count: int) -> History:
+    return [(b"a", Act(1000 + n, n, n)) for n in range(first, first + count)]
+
+
+async def test_what_was_lost_and_comes_again_is_no_duplicate(fresh: Fresh) -> None:
+    """Two groups are on their way, all is lost between them, and both come again."""
+    store, done = fresh(), [committed(EVENTS, 10)]
+    await slide(store, acts(0, 10), [committed(EVENTS, 0)])
+    await slide(store, acts(10, 2), done)
+    store = _without_memory(store)
+    await slide(store, acts(12, 2), done)
+    assert await slide(store, acts(10, 4), done) == [
+        [a for _, a in acts(10, n)] for n in range(1, 5)
+    ]
+    again = await slide(store, acts(14, 1), done)
+    assert again == [[a for _, a in acts(11, 4)]]
+
+
+async def test_what_was_lost_of_two_topics_stands_where_it_stood(fresh: Fresh) -> None:
+    store, done = fresh(), [committed(EVENTS, 0), committed(MORE, 0)]
+    await slide(store, acts(0, 2), done)
+    store = _without_memory(store)
+    other = [(b"a", Act(1010 + n, 100 + n, n)) for n in range(2)]
+    await slide(store, acts(2, 1), done)
+    await slide(store, other, done, MORE)
+    answer = await slide(store, acts(0, 3), done)
+    assert answer == [[a for _, a in acts(0, n)] for n in range(1, 4)]
+
+
+async def test_what_a_zombie_brings_was_not_lost(fresh: Fresh) -> None:
+    """Its old row was forgotten under newer commits than it knows of."""
+    store = fresh()
+    await slide(store, acts(0, 1), [committed(EVENTS, 0)])
+    for n in range(1, 41, 2):
+        await slide(store, acts(n, 2), [committed(EVENTS, n)])
+    assert await slide(store, acts(0, 1), [committed(EVENTS, 0)]) == [DUPLICATE]
+
+
+@RANDOM
+@given(histories(30), st.data())
+async def test_whatever_is_lost_whenever_every_event_that_is_not_repeated_is_accepted(
+    fresh: Fresh, history: History, data: st.DataObject
+) -> None:
+    """Those that are neither late nor repeated by the whole history."""
+    kept = {act.offset for _, act in history}
+    seen: dict[tuple[bytes, int], int] = {}
+    for user, act in history:
+        if seen.setdefault((user, act.id), act.offset) != act.offset:
+            kept.discard(act.offset)
+        newest = max(a.at_ms for u, a in history if u == user and a.offset <= act.offset)
+        if newest > act.at_ms + POLICY.lateness_ms:
+            kept.discard(act.offset)
+    store, done, settled = fresh(), 0, 0
+    while settled < len(history):
+        end = min(len(history), done + data.draw(st.integers(1, 6)))
+        answer = await slide(store, history[done:end], [committed(EVENTS, settled)])
+        for (_, act), found in zip(history[done:end], answer, strict=True):
+            assert act.offset not in kept or isinstance(found, list), act
+        done = end
+        what = data.draw(st.sampled_from(["commit", "go on", "deliver again", "lose"]))
+        if what == "commit" or done == len(history):
+            settled = done
+        elif what == "deliver again":
+            done = settled
+        elif what == "lose":
+            store = _without_memory(store)
+
+
+def _without_memory(store: WindowStore) -> WindowStore:
+    """The same store, after it lost all."""
+    if isinstance(store, MemoryWindows):
+        return MemoryWindows(ROW, POLICY)
+    assert isinstance(store, RedisWindows)
+    store._prefix += "'"
+    return store
