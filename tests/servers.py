@@ -56,6 +56,7 @@ class Server:
         """`folder` is the server's own; it is made if absent and left for whoever gave it."""
         self.folder = folder
         self.port = free_port()
+        self.environment: Mapping[str, str] = {}  # beside that of this process
         self._process: subprocess.Popen[bytes] | None = None
         self._watch: subprocess.Popen[bytes] | None = None
 
@@ -78,7 +79,12 @@ class Server:
         with (self.folder / f"{self.name}.out").open("ab") as out:
             # Its own session: Ctrl-C goes to the tests, which then stop their servers in order.
             self._process = subprocess.Popen(
-                command, cwd=self.folder, stdout=out, stderr=out, start_new_session=True
+                command,
+                cwd=self.folder,
+                env={**os.environ, **self.environment},
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
             )
         # Our end of the pipe closes when this process ends, however it ends.
         self._watch = subprocess.Popen(
@@ -177,7 +183,7 @@ class RedisServer(Server):
     def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
         """`settings` go over the defaults, named as in redis.conf: `{"maxmemory": "64mb"}`."""
         super().__init__(folder)
-        self._settings = {"save": "", "appendonly": "no", **(settings or {})}
+        self.settings = {"save": "", "appendonly": "no", **(settings or {})}
 
     @property
     def url(self) -> str:
@@ -186,7 +192,7 @@ class RedisServer(Server):
     def _prepare(self) -> list[str]:
         command = [redis_binary(), "--bind", LOOPBACK, "--port", str(self.port)]
         command += ["--dir", str(self.folder.resolve()), "--daemonize", "no"]
-        for name, value in self._settings.items():
+        for name, value in self.settings.items():
             command += [f"--{name}", value]
         return command
 
@@ -210,7 +216,7 @@ class TlsRedisServer(RedisServer):
         super().__init__(folder)
         self._context = ssl.create_default_context(cafile=ca)
         self._context.load_cert_chain(client)
-        self._settings |= {
+        self.settings |= {
             "port": "0",
             "tls-port": str(self.port),
             "tls-cert-file": str(own),
@@ -231,6 +237,8 @@ class TlsRedisServer(RedisServer):
 
 class Kafka:
     """A Kafka cluster by its address, whoever runs it."""
+
+    replication = 1  # of the topics that are created
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -255,7 +263,8 @@ class Kafka:
         """Create the topics; return once every partition of them has a leader."""
         names = list(names)
         admin = self.admin()
-        new = [NewTopic(name, partitions, 1, config=dict(config or {})) for name in names]
+        copies = self.replication
+        new = [NewTopic(name, partitions, copies, config=dict(config or {})) for name in names]
         for made in admin.create_topics(new, operation_timeout=timeout_s).values():
             made.result(timeout_s)
         deadline = time.monotonic() + timeout_s
@@ -289,14 +298,17 @@ class KafkaBroker(Server, Kafka):
     ) -> None:
         """`settings` go over the defaults, named as in server.properties."""
         super().__init__(folder)
-        self._controller_port = free_port()
+        self.controller_port = free_port()
+        self.cluster_id = (
+            base64.urlsafe_b64encode(b"\x01" + uuid.uuid4().bytes[1:]).decode().strip("=")
+        )
         self._heap_mb = heap_mb
-        self._settings = {
+        self.settings = {  # as server.properties; may be changed until the first start
             "process.roles": "broker,controller",
             "node.id": "1",
-            "controller.quorum.voters": f"1@{LOOPBACK}:{self._controller_port}",
+            "controller.quorum.voters": f"1@{LOOPBACK}:{self.controller_port}",
             "listeners": f"PLAINTEXT://{self.address},"
-            f"CONTROLLER://{LOOPBACK}:{self._controller_port}",
+            f"CONTROLLER://{LOOPBACK}:{self.controller_port}",
             "advertised.listeners": f"PLAINTEXT://{self.address}",
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "PLAINTEXT",
@@ -323,14 +335,27 @@ class KafkaBroker(Server, Kafka):
         """`host:port` to bootstrap from, the same over every restart."""
         return f"{LOOPBACK}:{self.port}"
 
+    def listen_also(self, advertised: str) -> int:
+        """One more port, for clients who come by a proxy at `advertised`; before the first start.
+
+        Whoever comes there is told that address of the broker.
+        """
+        port = free_port()
+        self.settings["listeners"] += f",PROXIED://{LOOPBACK}:{port}"
+        self.settings["advertised.listeners"] += f",PROXIED://{advertised}"
+        self.settings["listener.security.protocol.map"] = ",".join(
+            f"{name}:PLAINTEXT" for name in ("PLAINTEXT", "PROXIED", "CONTROLLER")
+        )
+        return port
+
     def _prepare(self) -> list[str]:
         properties = self.folder.resolve() / "server.properties"
         java = ["java", "-XX:TieredStopAtLevel=1", "-cp", f"{kafka_jars()}/*"]
         if not properties.exists():
-            properties.write_text("".join(f"{k}={v}\n" for k, v in self._settings.items()))
-            cluster = base64.urlsafe_b64encode(b"\x01" + uuid.uuid4().bytes[1:]).decode().strip("=")
+            properties.write_text("".join(f"{k}={v}\n" for k, v in self.settings.items()))
+            format_ = ["format", "-t", self.cluster_id, "-c", str(properties)]
             told = subprocess.run(
-                [*java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)],
+                [*java, "kafka.tools.StorageTool", *format_],
                 capture_output=True,
                 text=True,
                 check=False,
@@ -354,7 +379,8 @@ class KafkaBroker(Server, Kafka):
             return False
         # The port opens before the broker serves: right is an answer that names the broker.
         with contextlib.suppress(Exception):
-            return len(self.admin().list_topics(timeout=2).brokers) == 1
+            asked = AdminClient({"bootstrap.servers": self.address, "log_level": 0})
+            return int(self.settings["node.id"]) in asked.list_topics(timeout=2).brokers
         return False
 
 

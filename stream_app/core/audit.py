@@ -123,7 +123,7 @@ class _Audit:
         alike: dict[bytes, list[int]] = defaultdict(list)
         for position, one in enumerate(self._all):
             if one.user_id:
-                alike[_fingerprint(one.record, one.record.headers)].append(position)
+                alike[fingerprint(one.record, one.record.headers)].append(position)
         for print_, same in alike.items():
             if len(same) > 1:
                 alike[print_] = self._publishable(same)
@@ -131,7 +131,7 @@ class _Audit:
         for kind, published in outputs.items():
             for record in published:
                 own = [h for h in record.headers if not h[0].startswith(OURS)]
-                print_ = _fingerprint(record, own)
+                print_ = fingerprint(record, own)
                 same = alike.get(print_, [])
                 if not same:
                     self._stray(kind, record)
@@ -292,7 +292,7 @@ class _Audit:
             self._report.differ("undue", place, told)
 
 
-def _fingerprint(record: Record, headers: Sequence[tuple[str, bytes]]) -> bytes:
+def fingerprint(record: Record, headers: Sequence[tuple[str, bytes]]) -> bytes:
     """Of what passes through unchanged: key, value, time and own headers."""
     parts = (record.key, record.value, record.timestamp, [(n, v or b"") for n, v in headers])
     return xxh3_128_digest(msgspec.msgpack.encode(parts))

@@ -56,6 +56,7 @@ class Rig:
         self.input = f"{self.name}.events"
         self.partitions = 4
         self.workers: list[Worker] = []
+        self.variables: dict[str, str] = {}  # of the workers, beside the settings
 
     def topic(self, output: Output) -> str:
         return f"{self.name}.out.{output}"
@@ -81,6 +82,7 @@ class Rig:
             **settings,
         }
         rest = {k: v for k, v in os.environ.items() if not k.startswith("SHOPSENTRY_")}
+        rest |= self.variables
         return rest | {f"SHOPSENTRY_{name}".upper(): str(value) for name, value in ours.items()}
 
     def produce(self, records: Iterable[Sent], topic: str | None = None, **settings: object) -> int:
@@ -151,17 +153,31 @@ class Rig:
 
     def committed(self) -> int:
         """The group's committed offsets, added up."""
+        return sum(self.commits().values())
+
+    def commits(self) -> dict[int, int]:
+        """The group's committed offset in each partition of the input."""
         consumer = Consumer({"bootstrap.servers": self.kafka.address, "group.id": self.name})
         try:
             places = [TopicPartition(self.input, p) for p in range(self.partitions)]
             deadline = time.monotonic() + PATIENCE_S
             while True:
                 try:
-                    return sum(max(0, p.offset) for p in consumer.committed(places, timeout=10))
+                    found = consumer.committed(places, timeout=10)
+                    return {place.partition: max(0, place.offset) for place in found}
                 except KafkaException:  # the group's coordinator is not up yet
                     if time.monotonic() > deadline:
                         raise
                     time.sleep(0.2)
+        finally:
+            consumer.close()
+
+    def ends(self) -> dict[int, int]:
+        """The offset after the newest record in each partition of the input."""
+        consumer = Consumer({"bootstrap.servers": self.kafka.address, "group.id": self.name})
+        try:
+            places = [TopicPartition(self.input, p) for p in range(self.partitions)]
+            return {p.partition: consumer.get_watermark_offsets(p, timeout=10)[1] for p in places}
         finally:
             consumer.close()
 

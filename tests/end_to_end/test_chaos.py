@@ -1,44 +1,44 @@
-"""A short seeded part of `scripts.chaos`: a worker killed, one asleep, Redis and broker down."""
+"""A short part of `scripts.chaos`: faults of every kind, in both deliveries."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
 
 import msgspec
 import pytest
 
-from scripts.chaos import Result, read, run, table
-from tests.servers import KafkaBroker, RedisServer
+from scripts.chaos.runs import Pace, run
+from scripts.chaos.scenes import SCENES
+from scripts.chaos.site import Site
 
-DURABLE = {"appendonly": "yes", "appendfsync": "always"}
-SEEDS = {"exactly-once": 2, "at-least-once": 1}  # each with a kill, a zombie, the broker, Redis
+PLANS = {
+    "exactly-once": (
+        *("kill", "redis-flush", "cut", "broker-kill", "scorer-raises", "redis-full"),
+        *("zombie", "redis-failover"),
+    ),
+    "at-least-once": (
+        *("kill", "redis-restart", "silent", "scorer-no-memory", "script-flush", "broker-kill"),
+    ),
+}
+QUICK = Pace(pause_s=0.5)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with SCENES["all"].site(tmp_path_factory.mktemp("chaos")) as made:
+        yield made
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("delivery", sorted(SEEDS))
+@pytest.mark.kafka
+@pytest.mark.redis
+@pytest.mark.parametrize("delivery", sorted(PLANS))
 def test_faults_lose_nothing_and_double_nothing(
-    delivery: str, kafka_broker: KafkaBroker, tmp_path: Path
+    delivery: str, request: pytest.FixtureRequest
 ) -> None:
-    with RedisServer(tmp_path / "redis", DURABLE) as store:
-        result = run(SEEDS[delivery], delivery, 5000, 5, kafka_broker, store)
+    result = run("all", request.getfixturevalue("site"), 1, delivery, 3000, PLANS[delivery], QUICK)
     told = msgspec.json.encode(result).decode()
     assert result.ok, told
-    assert result.records >= 5000
-    for fault in ("kill", "zombie", "broker-kill", "redis-restart"):
-        assert result.faults[fault], told
-
-
-def test_the_table_adds_up_by_delivery(tmp_path: Path) -> None:
-    good = Result(seed=1, delivery="exactly-once", records=1000)
-    good.faults["kill"] = 2
-    bad = Result(seed=2, delivery="exactly-once", records=500, lost=3)
-    bad.faults["kill"] = 1
-    other = Result(seed=3, delivery="at-least-once", records=7, failed="Traceback")
-    assert (good.ok, bad.ok, other.ok) == (True, False, False)
-    kept = tmp_path / "runs.jsonl"
-    kept.write_bytes(b"".join(msgspec.json.encode(r) + b"\n" for r in (good, bad, other)))
-    _, _, first, second = table(read(kept)).splitlines()
-    assert first.startswith("| at-least-once | 1 | 0 | 0 |")
-    assert first.endswith("| 1 |")
-    assert second.startswith("| exactly-once | 2 | 1,500 | 3 |")
-    assert "| 3 | 0 |" in second
+    assert result.records >= 3000
+    assert result.poison, told
+    assert {*PLANS[delivery]} <= {*result.faults}

@@ -71,8 +71,8 @@ class LockedBroker(KafkaBroker):
         kinds = {"CONTROLLER": "PLAINTEXT", "PLAINTEXT": "PLAINTEXT", **LISTENERS}
         module = "org.apache.kafka.common.security"
         for name in ("listeners", "advertised.listeners"):
-            self._settings[name] = ",".join([self._settings[name], *ours])
-        self._settings |= {
+            self.settings[name] = ",".join([self.settings[name], *ours])
+        self.settings |= {
             "listener.security.protocol.map": ",".join(f"{n}:{k}" for n, k in kinds.items()),
             "ssl.keystore.type": "PEM",
             "ssl.keystore.location": str(certificates.server),

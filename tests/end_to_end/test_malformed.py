@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from scripts.malformed import KINDS, feed, run
+from scripts.chaos.kinds import KINDS
+from scripts.malformed import feed, run
 from tests.end_to_end.rig import Rig
 
 
