@@ -20,7 +20,7 @@ from models.bundle import load as load_bundle
 from models.encoding import SchemaEncoder
 from models.scorer import BundleScorer
 from stream_app.agents import GroupPolicy, make_app
-from stream_app.core.errors import Misconfigured
+from stream_app.core.context import NOTHING_ASKED, ContextPlan
 from stream_app.core.outcome import Output
 from stream_app.core.ports import EventEncoder, Outbox, Scorer
 from stream_app.core.pseudonym import Pseudonyms
@@ -33,6 +33,7 @@ from stream_app.edges.outbox import KafkaOutbox, OutputTopics, TransactionalOutb
 from stream_app.edges.preflight import check_port, check_redis
 from stream_app.edges.redis_alerts import RedisAlertLog
 from stream_app.edges.redis_client import connect
+from stream_app.edges.redis_context import RedisContext
 from stream_app.edges.redis_windows import RedisWindows
 from stream_app.edges.web import WebPort
 from stream_app.monitor import Monitor
@@ -69,18 +70,13 @@ def prepared_worker(settings: Settings) -> PreparedWorker:
     """
     found = asyncio.run(_look_around(settings))
     scorer, encoder = load_scorer(settings)
-    if encoder.schema.context:
-        raise Misconfigured(
-            f"the model reads what the site saw of an event (schema {encoder.schema.name!r}), and "
-            "the stream does not keep that yet. Train one with the schema 'shop'; this one can be "
-            "used by `shopsentry score` and `shopsentry evaluate`."
-        )
     summary = (
         f"{scorer.version} on {scorer.device}, "
         f"{', '.join(settings.kafka.input_topics)} -> {settings.kafka.output_prefix}*"
     )
+    schema = encoder.schema
     return PreparedWorker(
-        worker_app(settings, scorer, encoder, found, encoder.schema.window), summary
+        worker_app(settings, scorer, encoder, found, schema.window, schema.context), summary
     )
 
 
@@ -117,8 +113,11 @@ def worker_app(
     encoder: EventEncoder,
     outputs: Outputs,
     learnt: WindowPolicy,
+    asked: ContextPlan = NOTHING_ASKED,
 ) -> faust.App:
-    """The Faust app that takes the input topics to the output topics. `learnt`: the model's."""
+    """The Faust app that takes the input topics to the output topics. `learnt` and `asked` are the
+    model's: how long its windows are, and what it reads of the site's side.
+    """
     executor = ThreadPoolExecutor(REDIS_THREADS, "redis")
     redis = _redis(settings.redis)
     limits, prefix = _policies(settings, learnt), settings.redis.prefix
@@ -130,6 +129,7 @@ def worker_app(
     else:
         transport = BatchTransport
         outbox = KafkaOutbox(lambda: app.producer._producer, topics)
+    context = RedisContext(redis, prefix, asked, executor=executor) if asked else None
     pipeline = Pipeline(
         encoder,
         RedisWindows(redis, prefix, encoder.row, limits.window, executor=executor),
@@ -138,6 +138,7 @@ def worker_app(
         outbox,
         limits,
         outputs.most_bytes,
+        context,
     )
     folder = tempfile.mkdtemp(prefix="shopsentry-")  # Faust wants one; nothing is kept in it
     meter, token = PrometheusMeter(), settings.web.token
@@ -156,6 +157,8 @@ def worker_app(
         folder,
         transport,
     )
+    if context is not None:
+        app.transport.begins = lambda source: context.begins(source.partition)
     monitor.attach(lambda: app.consumer, app.crash)
 
     async def close(*_: object, **__: object) -> None:

@@ -13,7 +13,7 @@ visitors are kept (`crowd`), and an event is told of those among them that are o
 It sees buckets of 10 s of event time before its own, by events that arrived before it. So neither
 the order within a bucket nor how records fell into groups matters, and a redelivered event changes
 nothing. What it saw is stored with its row; later windows and redeliveries read it from there.
-Why so: docs/decisions.md. Only files are read with it so far; a worker refuses such a schema.
+Why so: docs/decisions.md.
 """
 
 from __future__ import annotations
@@ -65,6 +65,9 @@ class ContextPlan(Struct, frozen=True):
 
     def __bool__(self) -> bool:
         return bool(self.asked)
+
+
+NOTHING_ASKED: Final = ContextPlan((), (), ())
 
 
 class Visits(NamedTuple):

@@ -8,8 +8,9 @@ The script (crowds.lua) takes the union of a thing's crowd and a group's visits,
 `core.crowd.join` does: what comes again changes nothing. It answers with the crowds before the
 group, from which `core.context.ContextBook` tells each event.
 
-Tables of accounts belong to a partition, so they are read once, kept, and appended to. One that
-somebody else appended to meanwhile, or that may not have been written, is read again.
+Tables of accounts belong to a partition, so they are read once, kept, and appended to. They are
+read again when the partition begins anew, if somebody else appended to one meanwhile, and if what
+was appended may not have been written.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class RedisContext:
         numbers = numbers_of(users)
         seen = crowd.buckets(rows["at_ms"]).tolist()
         needed = accounts.tables(partition, seen)
-        await asyncio.gather(*(self._load(t) for t in needed if t not in self._lengths))
+        while unknown := [t for t in needed if t not in self._lengths]:
+            await asyncio.gather(*(self._load(t) for t in unknown))
         first, fresh = self._accounts.first_seen(partition, numbers.tolist(), seen)
         visits = visits_of(self._plan, rows, numbers, first)
         book = ContextBook(self._plan)
@@ -65,6 +67,11 @@ class RedisContext:
                 self._forget(table)
             raise
         book.tell(visits, rows)
+
+    def begins(self, partition: int) -> None:
+        """The partition is ours (again): read its tables anew, others may have written to them."""
+        for table in [t for t in self._lengths if t[0] == partition]:
+            self._forget(table)
 
     def _joins(self, visits: Visits, book: ContextBook) -> list[Awaitable[None]]:
         """One call for each shard; `book` learns what was there before."""
@@ -106,8 +113,8 @@ class RedisContext:
         for table, known in fresh.items():
             packed = np.array(known, "<u4").tobytes()
             before = await self._append([self._key(table)], (TABLE_TTL_S, packed))
-            if before == self._lengths[table]:
-                self._lengths[table] += len(packed)
+            if before == self._lengths.get(table):
+                self._lengths[table] = before + len(packed)
             else:
                 self._forget(table)
 

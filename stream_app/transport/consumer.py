@@ -172,6 +172,7 @@ class BatchConsumer(driver.Consumer):
                 self.ledgers[tp] = Ledger(offset)
                 self._read_offset[tp] = offset
                 self._committed_offset[tp] = offset
+                self.transport.begins(Source(tp.topic, tp.partition))
         return starts
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:

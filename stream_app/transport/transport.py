@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import aiokafka
 from faust.transport.drivers import aiokafka as driver
 
+from stream_app.core.record import Source
 from stream_app.transport.consumer import BatchConsumer
 
 
@@ -33,6 +34,9 @@ class BatchTransport(driver.Transport):
 
     Consumer = BatchConsumer
     Producer = BatchProducer
+
+    # Hears of a partition that is ours (again): somebody else may have worked on it meanwhile.
+    begins: Callable[[Source], None] = staticmethod(lambda source: None)
 
     def __init__(self, app: Any, connection: Mapping[str, Any]) -> None:
         """`connection`: bootstrap servers and security, as any aiokafka client takes them."""

@@ -138,6 +138,24 @@ async def test_another_worker_reads_what_the_first_one_wrote(client: Redis) -> N
 
 
 @pytest.mark.redis
+async def test_a_partition_that_comes_back_is_read_anew(client: Redis) -> None:
+    """Without that, the first worker would take the users of hour 0 for new in hour 7."""
+    users, hour_s = range(9), 3600
+    parts: list[Acts] = [
+        [(99, 2, 0, False)],
+        [(user, 1, 20 + user, False) for user in users],
+        [(user, 1, 7 * hour_s + 20 * user, False) for user in users],
+    ]
+    whole = [act for part in parts for act in part]
+    expected = await filled(MemoryContext(PLAN), whole, [1, 10], 1)
+    with ThreadPoolExecutor(1) as pool:
+        one, other = (RedisContext(client, "back", PLAN, executor=pool) for _ in range(2))
+        found = await filled(one, parts[0], [], 1) + await filled(other, parts[1], [], 1)
+        one.begins(0)
+        assert found + await filled(one, parts[2], [], 1) == expected
+
+
+@pytest.mark.redis
 async def test_every_key_expires(client: Redis) -> None:
     with ThreadPoolExecutor(1) as pool:
         store = RedisContext(client, "forgotten", PLAN, executor=pool)

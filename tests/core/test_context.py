@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_app.core.context import NEW, NONE, Asked, ContextPlan, SiteBook, numbers_of
+from stream_app.core.context import (
+    NEW,
+    NONE,
+    NOTHING_ASKED,
+    Asked,
+    ContextPlan,
+    SiteBook,
+    numbers_of,
+)
 from stream_app.core.crowd import BUCKET_MS, KEPT, USER_BITS
 from stream_app.core.window import HEAD, Rows
 from tests.core.crowd_oracle import Visit, told
@@ -135,5 +143,5 @@ def test_events_of_one_bucket_do_not_see_each_other(seconds: int) -> None:
 def test_an_empty_plan_touches_nothing() -> None:
     users, rows = rows_of([(1, 1, 0, False), (2, 1, 90, False)])
     before = rows.copy()
-    SiteBook(ContextPlan((), (), ())).fill(0, users, rows)
+    SiteBook(NOTHING_ASKED).fill(0, users, rows)
     assert (rows == before).all()

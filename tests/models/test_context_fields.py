@@ -15,11 +15,10 @@ from models.dataset import read
 from models.features import Columns, columns, describe, numbers
 from models.schema import MISSING_ORDINAL, Schema
 from models.training import Options, Sources, train
-from stream_app.core.errors import Misconfigured
 from stream_app.core.window import WindowPolicy
 from stream_app.offline import Judged
 from stream_app.settings import Settings
-from stream_app.wiring import Outputs, offline_scorer, prepared_worker
+from stream_app.wiring import offline_scorer
 from tests.models.conftest import Files
 
 
@@ -88,15 +87,3 @@ def test_a_file_is_scored_as_training_saw_it(folder: Path, files: Files) -> None
     judged = asyncio.run(score_all())
     assert [j.event_id for j in judged] == list(data.event_ids)
     np.testing.assert_allclose([j.score for j in judged], expected, atol=1e-4)
-
-
-def test_a_worker_refuses_what_it_cannot_give(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def in_place(settings: Settings) -> Outputs:
-        return Outputs({}, 0)
-
-    monkeypatch.setattr("stream_app.wiring._look_around", in_place)
-    settings = Settings.model_validate({"scorer": {"device": "cpu", "bundle": folder}})
-    with pytest.raises(Misconfigured, match="what the site saw"):
-        prepared_worker(settings)

@@ -53,6 +53,13 @@ async def test_a_poll_is_delivered_in_small_batches_the_partitions_in_turn(playe
     assert offsets(played) == [(0, 10, BATCH_RECORDS), (1, 0, 3), (0, 10 + BATCH_RECORDS, 5)]
 
 
+async def test_a_partition_that_is_sought_begins(tmp_path: Path) -> None:
+    played, begun = Played(tmp_path, {TP0: 10, TP1: 0}), list[Source]()
+    played.app.transport.begins = begun.append
+    await played.assign()
+    assert sorted(begun, key=str) == [FIRST, SECOND]
+
+
 async def test_only_acked_batches_are_committed_and_only_once(played: Played) -> None:
     played.thread.polls.put_nowait({TP0: run(10, 2), TP1: run(0, 3, SECOND)})
     await until(lambda: len(played.delivered) == 2)

@@ -1,0 +1,168 @@
+"""What the site saw of events, in the stream: the same as in a file, however often groups come."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from redis import Redis
+
+from models.training import Options, Sources, train
+from stream_app.core.outcome import Output
+from stream_app.core.record import Source, StoredRecord
+from stream_app.core.window import seq_of, source_tag
+from stream_app.edges.memory import MemoryOutbox
+from stream_app.edges.redis_alerts import RedisAlertLog
+from stream_app.edges.redis_client import connect
+from stream_app.edges.redis_context import RedisContext
+from stream_app.edges.redis_windows import RedisWindows
+from stream_app.offline import Judged
+from stream_app.pipeline import Pipeline, Policies
+from stream_app.settings import Settings
+from stream_app.wiring import load_scorer, offline_scorer
+from tests.end_to_end.rig import Rig, Sent, headers_of, workers
+from tests.models.conftest import write_shop
+from tests.servers import RedisServer
+
+TOLERANCE = 1e-4
+GROUP = 50
+
+
+class Shop(NamedTuple):
+    settings: Settings  # of a bundle with the schema shop-context
+    lines: list[bytes]
+    judged: dict[str, Judged]  # offline, by event id
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    folder = tmp_path_factory.mktemp("context")
+    files = write_shop(folder, users=120, seed=1)
+    options = Options(
+        epochs=1, pretrain_epochs=1, seed=3, device="cpu", schema="shop-context", members=("bert",)
+    )
+    sources = Sources(data=[files.data], labels=[files.labels], simulate=0)
+    bundle = train(sources, folder / "bundle", options).folder
+    settings = Settings.model_validate(
+        {"scorer": {"device": "cpu", "threads": 1, "bundle": bundle}}
+    )
+    scorer, lines = offline_scorer(settings), files.data.read_bytes().splitlines()
+
+    async def score_all() -> list[Judged]:
+        return [judged async for group in scorer.score(lines) for judged in group]
+
+    return Shop(settings, lines, {j.event_id: j for j in asyncio.run(score_all())})
+
+
+@pytest.mark.kafka
+@pytest.mark.redis
+def test_one_worker_after_another_scores_in_order_as_a_file_is_scored(rig: Rig, shop: Shop) -> None:
+    rig.partitions = 1  # the file's order is the topic's
+    rig.create_topics()
+    sent = rig.produce(
+        Sent(event["user_id"].encode(), line, event["event_time"])
+        for line in shop.lines
+        for event in [json.loads(line)]
+    )
+    bundle: Path = shop.settings.scorer.bundle
+    with workers(rig, scorer__bundle=bundle, flow__group_records=GROUP) as (first,):
+        rig.await_published(sent // 3)
+        first.await_ready()
+        assert first.stop()[0] == 0, first.said()
+    assert rig.committed() < sent, "the first worker did it all"
+    with workers(rig, scorer__bundle=bundle) as (second,):
+        rig.await_committed(sent)
+        second.await_ready()
+        assert second.stop()[0] == 0, second.said()
+    reads = {False: rig.read(Output.CLEANED), True: rig.read(Output.QUARANTINED)}
+    assert len(reads[False]) + len(reads[True]) == sent
+    for anomalous, some in reads.items():
+        for read in some:
+            expected = shop.judged[json.loads(read.value or b"")["event_id"]]
+            found = float(headers_of(read)["shopsentry-score"])
+            assert abs(found - expected.score) <= TOLERANCE
+            assert expected.anomalous is anomalous
+
+
+class Told(NamedTuple):
+    """What was decided of a group, and by what."""
+
+    windows: list[bytes]  # the rows of each event's window
+    scores: list[float]
+
+
+@pytest.mark.redis
+def test_groups_that_come_again_change_no_counter_no_window_and_no_score(
+    redis_server: RedisServer, shop: Shop
+) -> None:
+    with connect(redis_server.url) as redis:
+        once = asyncio.run(told(redis, shop, "once", [1]))
+        often = asyncio.run(told(redis, shop, "often", [2, 2, 3]))
+        for one, many in zip(once, often, strict=True):
+            assert many == one * len(many)
+        assert counters(redis, "often") == counters(redis, "once")
+    scores = [score for (group,) in once for score in group.scores]
+    expected = [judged.score for judged in shop.judged.values()]
+    np.testing.assert_allclose(scores, expected, atol=TOLERANCE)
+
+
+async def told(redis: Redis, shop: Shop, prefix: str, times: Sequence[int]) -> list[list[Told]]:
+    """Each group comes as often as `times` says, in turn; commits trail a group behind."""
+    scorer, encoder = load_scorer(shop.settings)
+    limits = Policies(
+        shop.settings.window.policy(encoder.schema.window), shop.settings.alerts.policy()
+    )
+    source, found = Source("events", 0), list[list[Told]]()
+    with ThreadPoolExecutor(4) as pool:
+        pipeline = Pipeline(
+            encoder,
+            RedisWindows(redis, prefix, encoder.row, limits.window, executor=pool),
+            scorer,
+            RedisAlertLog(redis, prefix, limits.alerts, executor=pool),
+            MemoryOutbox(),
+            limits,
+            context=RedisContext(redis, prefix, encoder.schema.context, executor=pool),
+        )
+        records = [
+            StoredRecord(
+                topic=source.topic, partition=0, offset=n, timestamp=1 << 46, key=None, value=line
+            )
+            for n, line in enumerate(shop.lines)
+        ]
+        for group, begin in enumerate(range(0, len(records), GROUP)):
+            committed = seq_of(source_tag(source.topic), max(0, begin - GROUP))
+            found.append([])
+            for _ in range(times[group % len(times)]):
+                some = records[begin : begin + GROUP]
+                decided = await pipeline.decide(await pipeline.read(source, some, [committed]))
+                windows = decided.seen.windows
+                cut = zip(windows.index, windows.length, strict=True)
+                found[-1].append(
+                    Told(
+                        [windows.rows[index[-length:]].tobytes() for index, length in cut],
+                        [round(float(score), 5) for score in decided.scores.calibrated],
+                    )
+                )
+    scorer.close()
+    return found
+
+
+def counters(redis: Redis, prefix: str) -> dict[bytes, list[bytes]]:
+    """All that Redis keeps, without the prefix: crowds as sets of visits, all else as it is."""
+    found: dict[bytes, list[bytes]] = {}
+    for key in redis.scan_iter(f"{prefix}:*"):
+        value = redis.get(key)
+        assert isinstance(value, bytes)
+        name = key[len(prefix) :]
+        if name.startswith(b":{c"):
+            found[name] = sorted(value[at : at + 8] for at in range(0, len(value), 8))
+        else:
+            found[name] = [value]
+    assert any(name.startswith(b":{c") for name in found)
+    return found
