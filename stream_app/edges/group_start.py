@@ -8,6 +8,7 @@ records that the one before had read and not finished.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -16,6 +17,12 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from stream_app.core.errors import Misconfigured
 
 PATIENCE_S: Final = 10.0  # for each answer of Kafka
+PAUSE_S: Final = 0.2
+NOT_YET: Final = (  # a broker that has just begun, or a group that moves to another one
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+)
 
 log = logging.getLogger("shopsentry.kafka")
 
@@ -33,7 +40,7 @@ def start_at_the_end(
         {**connection, "group.id": group, "enable.auto.commit": False, "log_level": 0}
     )
     try:
-        return _commit_ends(consumer, topics)
+        return _insist(consumer, topics)
     except KafkaException as raised:
         error = raised.args[0]
         if error.code() in (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS):
@@ -45,6 +52,18 @@ def start_at_the_end(
         ) from raised
     finally:
         consumer.close()
+
+
+def _insist(consumer: Consumer, topics: Sequence[str]) -> dict[tuple[str, int], int]:
+    """Commit the ends as soon as Kafka knows who looks after the group."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return _commit_ends(consumer, topics)
+        except KafkaException as raised:
+            if raised.args[0].code() not in NOT_YET or time.monotonic() > until:
+                raise
+            time.sleep(PAUSE_S)
 
 
 def _commit_ends(consumer: Consumer, topics: Sequence[str]) -> dict[tuple[str, int], int]:
