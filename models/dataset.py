@@ -17,6 +17,7 @@ import xxhash
 from msgspec import Struct, field
 from numpy.typing import NDArray
 
+from models.counters.counting import Counting
 from models.encoding import SchemaEncoder
 from models.lines import read as lines_of
 from models.schema import Schema
@@ -98,7 +99,7 @@ def gather(
     """Of files' lines, and what is known of their events by id. There may be no event at all."""
     encoder, tasks = SchemaEncoder(schema), schema.tasks
     book, tag = LogBook(encoder.row, policy), source_tag(_TOPIC)
-    site = SiteBook(schema.context)
+    site, counting = SiteBook(schema.context), Counting(schema)
     rows: list[Rows] = [np.zeros(0, encoder.row)]
     index: list[NDArray[np.int32]] = [np.zeros((0, policy.size), np.int32)]
     length: list[Ints] = [np.zeros(0, np.int64)]
@@ -126,6 +127,7 @@ def gather(
         encoded["seq"] = [seq_of(tag, seen + at + 1) for at in range(len(events))]
         names = [e.user_id.encode() for e in events]
         site.fill(0, names, encoded)
+        counting.fill(names, encoded)
         logs = book.slide(names, encoded, ())
         accepted, windows = as_of(logs, policy)
         whole = ((logs.rows["seq"] & _OFFSET).astype(np.int64) - 1)[windows.index]

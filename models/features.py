@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.schema import MISSING_ORDINAL, Schema
+from models.schema import COUNTED, MISSING_ORDINAL, Schema
 from stream_app.core.context import SECONDS_CODE, SHARE_CODE, What
 from stream_app.core.window import Rows
 
@@ -28,7 +28,7 @@ RELATIONS: Final = 4  # a category is missing, new, seen before, or that of the 
 _STEPS: Final[dict[What, float]] = {"since": SECONDS_CODE, "users": 1.0, "share": SHARE_CODE}
 _FACT_STEPS: Final = 512.0  # facts between 0 and 1: coarse enough to be the same on every device
 
-Form = Literal["duration", "count", "share", "amount", "ratio", "ordinal"]
+Form = Literal["duration", "count", "share", "amount", "ratio", "ordinal", "counter"]
 
 
 class Number(NamedTuple):  # no Struct: torch.compile traces where it is made
@@ -46,7 +46,7 @@ class Columns(NamedTuple):
     at_ms: Tensor  # int64
     type: Tensor  # int64, the type's number
     hashes: Tensor  # (..., categories) int32, 0 = missing
-    values: Tensor  # (..., amounts, ordinals and context) float32, NaN = missing
+    values: Tensor  # (..., amounts, ordinals, context and counters) float32, NaN = missing
     company: Tensor  # (..., company) int32, 0 = missing: users seen at one of the categories
 
     def gather(self, index: Tensor) -> Columns:
@@ -62,6 +62,8 @@ def columns(schema: Schema, rows: Rows) -> Columns:
     values = [_values(rows[f.name]) for f in schema.of_kind("amount", "ordinal")]
     told = {asked.field: asked.what for asked in schema.context.asked}
     values += [_values(rows[f.name]) / _STEPS[told[f.name]] for f in schema.of_kind("context")]
+    counters = [f"{COUNTED}{at}" for at in range(len(schema.counter_names))]
+    values += [rows[name].astype(np.float32) for name in counters]
     company = [rows[f.name].astype(np.int32) for f in schema.of_kind("company")]
     return Columns(
         torch.from_numpy(rows["at_ms"].astype(np.int64)),
@@ -79,6 +81,7 @@ def numbers(schema: Schema) -> tuple[Number, ...]:
     told = {asked.field: asked.what for asked in schema.context.asked}
     for f in schema.of_kind("context"):
         found.append(Number(f.name, f.title, forms[told[f.name]], own=True))
+    found += [Number(f"counter: {name}", name, "counter") for name in schema.counter_names]
     for thing, _ in _companies(schema):
         cell = f"users of this {thing} who were at others of this window"
         found.append(Number(f"{thing} company", cell, "count"))

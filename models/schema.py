@@ -32,6 +32,7 @@ TEXTS: Final = (
 NUMBERS: Final = ("price", "position", "quantity")
 ATTRIBUTES: Final = "attributes."
 CONTEXT: Final = "context."
+COUNTED: Final = "#"  # before the number of a counter: no field is called so
 MISSING_ORDINAL: Final = 255
 LARGEST_ORDINAL: Final = 254
 _LONGEST_S: Final = 10 * 365 * 24 * 3600
@@ -71,6 +72,17 @@ class Schema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     types: dict[str, str]  # event type -> task
     fields: tuple[Field, ...]
     span_s: int | None = None  # of event time that a window spans; else as usual
+    # Rows also have the causal counters of `models.counters`. Of files alone: the stream has none.
+    counters: bool = False
+
+    @property
+    def counter_names(self) -> tuple[str, ...]:
+        """Those that a row has, in their order."""
+        if not self.counters:
+            return ()
+        from models.counters.counting import names_for  # it reads schemas itself
+
+        return names_for(self)
 
     @property
     def window(self) -> WindowPolicy:
@@ -117,6 +129,7 @@ class Schema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         forms = {"amount": "<f2", "ordinal": "u1", "context": "u1", "company": "<u2"}
         columns: list[tuple[str, str]] = [*HEAD]
         columns += [(f.name, forms.get(f.kind, f"<u{f.bits // 8}")) for f in self.fields]
+        columns += [(f"{COUNTED}{at}", "<f2") for at in range(len(self.counter_names))]
         columns.append(("type", "u1"))
         spare = -np.dtype(columns).itemsize % 8
         return np.dtype([*columns, ("spare", f"V{spare}")] if spare else columns)
@@ -158,6 +171,8 @@ def dump(schema: Schema) -> str:
     lines.append(f"tasks = [{', '.join(map(quoted, schema.task_names))}]")
     if schema.span_s is not None:
         lines.append(f"span_s = {schema.span_s}")
+    if schema.counters:
+        lines.append("counters = true")
     lines.append("\n[types]")
     lines += [f"{quoted(kind)} = {quoted(task)}" for kind, task in schema.types.items()]
     for f in schema.fields:

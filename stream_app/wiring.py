@@ -17,10 +17,12 @@ import faust
 from redis import Redis
 
 from models.bundle import load as load_bundle
+from models.counters.counting import Counted
 from models.encoding import SchemaEncoder
 from models.scorer import BundleScorer
 from stream_app.agents import GroupPolicy, make_app
 from stream_app.core.context import NOTHING_ASKED, ContextPlan
+from stream_app.core.errors import Misconfigured
 from stream_app.core.outcome import Output
 from stream_app.core.ports import EventEncoder, Outbox, Scorer
 from stream_app.core.pseudonym import Pseudonyms
@@ -70,6 +72,12 @@ def prepared_worker(settings: Settings) -> PreparedWorker:
     """
     found = asyncio.run(_look_around(settings))
     scorer, encoder = load_scorer(settings)
+    if encoder.schema.counters:
+        raise Misconfigured(
+            f"the model reads counters of all that went before (schema {encoder.schema.name!r}), "
+            "which a worker does not keep. Train one without `counters` in its schema; this one "
+            "can be used by `shopsentry score` and `shopsentry evaluate`."
+        )
     summary = (
         f"{scorer.version} on {scorer.device}, "
         f"{', '.join(settings.kafka.input_topics)} -> {settings.kafka.output_prefix}*"
@@ -102,7 +110,7 @@ def offline_scorer(settings: Settings) -> OfflineScorer:
         MemoryAlertLog(limits.alerts),
         MemoryOutbox(),
         limits,
-        context=MemoryContext(encoder.schema.context),
+        context=Counted(MemoryContext(encoder.schema.context), encoder.schema),
     )
     return OfflineScorer(pipeline, scorer.tasks.names)
 

@@ -6,13 +6,7 @@
 
 detector.py    the Protocol that all that judges events offline satisfies
 registry.py    detectors by name; space.py: what may be tuned of them
-velocity.py    rules on rates, over windows; the others read aggregates
-
-aggregates.py  some 200 numbers of each event from what came before it, in one pass
-act.py         an event as they read it
-shopper.py     a user's state; rhythm.py and habits.py read it
-things.py      items and groups of items; company.py: who else was there
-site.py        the site as a whole, values, further categories
+velocity.py    rules on rates, over windows; the others read `models.counters`
 
 unlabelled.py  isolation forest, ECOD, HBOS, kNN, mean shift, PCA; scale.py: one scale for them
 boosting.py    LightGBM on the aggregates

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 
-from models.baselines.aggregates import Memory
 from models.baselines.detector import Draw, Judged
+from models.counters.aggregates import Memory
 from models.dataset import Dataset
 from models.trees import Flags, Table, Trees, fit
 from stream_app.core.errors import Misconfigured

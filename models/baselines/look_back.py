@@ -14,8 +14,8 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from models.baselines.act import DAY, HOUR, NAN, Act, acts, streams
 from models.baselines.detector import Judged
+from models.counters.act import DAY, HOUR, NAN, Act, acts, streams
 from models.dataset import Dataset
 
 _RATES: Final = (0.3, 0.08)  # of the running means of a user

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 
-from models.baselines.aggregates import Memory
 from models.baselines.boosting import Boosted, Growth
 from models.baselines.detector import Detector
 from models.baselines.space import SPACES
 from models.baselines.stack import Stack
 from models.baselines.unlabelled import SHAPES, Unlabelled
 from models.baselines.velocity import Velocity
+from models.counters.aggregates import Memory
 from models.schema import Schema
 from stream_app.core.errors import Misconfigured
 

@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.baselines.aggregates import Memory
 from models.baselines.detector import Draw
+from models.counters.aggregates import Memory
 from models.trees import Table
 
 _EDGES: Final = (0.001, 0.999)  # quantiles; what is beyond them counts as there

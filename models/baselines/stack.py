@@ -20,11 +20,11 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from models.baselines.aggregates import Memory
 from models.baselines.boosting import Forest, Growth, gather
 from models.baselines.detector import Draw, Judged
 from models.baselines.look_back import look_back
 from models.baselines.unlabelled import Unlabelled
+from models.counters.aggregates import Memory
 from models.dataset import Dataset
 from models.trees import Flags, Table
 from stream_app.core.window import Ints

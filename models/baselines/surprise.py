@@ -8,9 +8,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.baselines.act import SLOTS, streams
 from models.baselines.detector import Judged
 from models.bundle import Bundle, opinions
+from models.counters.act import SLOTS, streams
 from models.dataset import Dataset
 from models.trees import Table
 from stream_app.core.errors import Misconfigured

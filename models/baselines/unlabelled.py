@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from models.baselines.aggregates import Memory
 from models.baselines.detector import Draw, Judged
 from models.baselines.scale import Points, Scale, sample
+from models.counters.aggregates import Memory
 from models.dataset import Dataset
 from stream_app.core.errors import Misconfigured
 from stream_app.core.window import Ints

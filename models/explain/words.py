@@ -81,6 +81,8 @@ def aloud(number: Number, value: float) -> str:
             return f"{100 * value:.0f} %"
         case "amount":
             return f"{math.copysign(math.expm1(min(abs(value), 700)), value):.2f}"
+        case "counter":
+            return f"{value:.3g}"
         case "ratio":
             ratio = math.exp(min(value, 700))
             return f"{TIMES}{ratio:.0f}" if 1000 <= ratio < 1e9 else f"{TIMES}{ratio:.3g}"

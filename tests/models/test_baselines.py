@@ -147,7 +147,7 @@ def test_what_is_suggested_is_taken(name: str, shop: Schema, bundle: Bundle) -> 
 
 def test_a_file_of_another_domain_has_aggregates_too(tmp_path: Path) -> None:
     from models import schema as schemas
-    from models.baselines.aggregates import aggregate
+    from models.counters.aggregates import aggregate
 
     path = tmp_path / "house.jsonl"
     lines = [

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.baselines.act import believed
-from models.baselines.aggregates import Aggregates, Memory, aggregate
 from models.baselines.look_back import NAMES, look_back
 from models.baselines.scale import Scale
 from models.baselines.unlabelled import ecod
+from models.counters.act import believed
+from models.counters.aggregates import Aggregates, Memory, aggregate
 from models.dataset import Dataset, concat, read
 from models.schema import Schema
 from stream_app.core.window import WindowPolicy

@@ -7,8 +7,8 @@ from bisect import bisect_left
 from math import log1p
 from typing import Final
 
-from models.baselines.act import DAY, HOUR, MINUTE, NAN, SLOTS, Act
-from models.baselines.shopper import Shopper
+from models.counters.act import DAY, HOUR, MINUTE, NAN, SLOTS, Act
+from models.counters.shopper import Shopper
 
 _SPANS_S: Final = (10.0, MINUTE, 600.0, HOUR, DAY)
 _EQUAL: Final = 0.02  # logarithms of gaps that differ by less are one gap

@@ -6,7 +6,7 @@ import math
 from collections import Counter, deque
 from typing import Final
 
-from models.baselines.act import HOUR, NAN, SLOTS, Act
+from models.counters.act import HOUR, NAN, SLOTS, Act
 
 SESSION_BREAK_S: Final = 1800.0
 WINDOW: Final = 64

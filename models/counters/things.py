@@ -7,8 +7,8 @@ from collections import deque
 from math import log, log1p
 from typing import Final, NamedTuple
 
-from models.baselines.act import DAY, HOUR, MINUTE, NAN, SLOTS, Act
-from models.baselines.shopper import Shopper
+from models.counters.act import DAY, HOUR, MINUTE, NAN, SLOTS, Act
+from models.counters.shopper import Shopper
 
 _SPANS_S: Final = (MINUTE, 600.0, HOUR, DAY, 3 * DAY)
 _OF_SPAN: Final = (0, 1, 2, 3, 4, 2, 3, 2, 3, 2, 3, *(3,) * SLOTS, *(2,) * SLOTS)

@@ -10,18 +10,20 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 from math import log
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from models.baselines import company, habits, rhythm, things
-from models.baselines.act import NAN, Act, Fields, acts, streams
-from models.baselines.shopper import Shopper
-from models.baselines.site import SITE_NAMES, Site, Values
-from models.baselines.things import Thing
-from models.dataset import Dataset
+from models.counters import company, habits, rhythm, things
+from models.counters.act import NAN, Act, Fields, acts, streams
+from models.counters.shopper import Shopper
+from models.counters.site import SITE_NAMES, Site, Values
+from models.counters.things import Thing
+
+if TYPE_CHECKING:
+    from models.dataset import Dataset
 
 _CARRIED: Final = (  # of these, how the user's own earlier events had it
     "item in 1 h", "item events", "item burst of 1 h", "item young share", "item rest",

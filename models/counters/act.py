@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from models.dataset import Dataset
-from models.schema import MISSING_ORDINAL
+from models.schema import COUNTED, MISSING_ORDINAL, Kind, Schema
 from stream_app.core.window import HEAD, Ints
+
+if TYPE_CHECKING:
+    from models.dataset import Dataset
 
 SLOTS: Final = 8  # event types told apart; further ones share the last slot
 NAN: Final = math.nan
@@ -38,12 +40,22 @@ class Fields(Struct, frozen=True):
     @classmethod
     def of(cls, row: np.dtype[np.void]) -> Fields:
         skipped = {name for name, _ in HEAD} | {"type", "spare"}
-        names = [n for n in row.names or () if n not in skipped]
+        names = [n for n in row.names or () if n not in skipped and not n.startswith(COUNTED)]
 
         def like(*forms: str) -> tuple[str, ...]:
             return tuple(n for n in names if row[n].str.lstrip("<|=") in forms)
 
         return cls((*like("u4"), *like("u2")), like("f2", "f4"), like("u1"))
+
+    @classmethod
+    def of_schema(cls, schema: Schema) -> Fields:
+        """The event's own, without what the site saw."""
+        categories = sorted(schema.of_kind("category"), key=lambda f: -f.bits)
+
+        def names(*kinds: Kind) -> tuple[str, ...]:
+            return tuple(f.name for f in schema.of_kind(*kinds))
+
+        return cls(tuple(f.name for f in categories), names("amount"), names("ordinal"))
 
 
 class Act(Struct, gc=False):
@@ -72,7 +84,14 @@ def streams(data: Dataset) -> list[slice]:
 def acts(data: Dataset, part: slice) -> Iterator[Act]:
     """The events of a stream of `data` in order of arrival."""
     rows: Any = data.windows.rows[data.row[part]]
-    fields = Fields.of(rows.dtype)
+    at_s = believed(rows["at_ms"].astype(np.int64))
+    return acts_of(Fields.of(rows.dtype), rows, data.user[part].tolist(), at_s)
+
+
+def acts_of(
+    fields: Fields, rows: Any, users: Sequence[int], at_s: NDArray[np.float64]
+) -> Iterator[Act]:
+    """Of rows (events,) in order of arrival; `users` are numbers, `at_s` is `believed`."""
     count = len(rows)
     none = np.zeros(count, np.int64)
     categories = [rows[name].astype(np.int64) for name in fields.categories]
@@ -84,8 +103,8 @@ def acts(data: Dataset, part: slice) -> Iterator[Act]:
         value[rows[name] == MISSING_ORDINAL] = NAN
         values.append(np.log1p(value))
     columns = [
-        data.user[part].tolist(),
-        believed(rows["at_ms"].astype(np.int64)).tolist(),
+        users,
+        at_s.tolist(),
         np.clip(rows["type"].astype(np.int64) - 1, 0, SLOTS - 1).tolist(),
         item.tolist(),
         group.tolist(),
@@ -95,13 +114,28 @@ def acts(data: Dataset, part: slice) -> Iterator[Act]:
     return map(Act, *columns)
 
 
+class Clock:
+    """`believed`, batch by batch."""
+
+    def __init__(self) -> None:
+        self._newest = np.zeros(0)  # the last two times
+        self._reached = -math.inf
+
+    def read(self, at_ms: Ints) -> NDArray[np.float64]:
+        at_s = np.concatenate([self._newest, at_ms / 1000.0])
+        reached = at_s.copy()
+        for back in (1, 2):
+            reached[back:] = np.minimum(reached[back:], at_s[: max(len(at_s) - back, 0)])
+        own = slice(len(self._newest), None)
+        until = np.maximum(np.maximum.accumulate(reached[own]), self._reached)
+        self._newest = at_s[-2:]
+        self._reached = float(until[-1]) if len(until) else self._reached
+        return np.asarray(np.minimum(at_s[own], until + _AHEAD_S), np.float64)
+
+
 def believed(at_ms: Ints) -> NDArray[np.float64]:
     """Event times in seconds; a clock that is far ahead must not age what the site remembers.
 
     The stream's own time is the largest that three events in a row have reached.
     """
-    at_s = at_ms / 1000.0
-    reached = at_s.copy()
-    for back in (1, 2):
-        reached[back:] = np.minimum(reached[back:], at_s[: max(len(at_s) - back, 0)])
-    return np.asarray(np.minimum(at_s, np.maximum.accumulate(reached) + _AHEAD_S), np.float64)
+    return Clock().read(at_ms)

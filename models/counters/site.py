@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from math import log, log1p
 from typing import Final
 
-from models.baselines.act import DAY, HOUR, MINUTE, NAN, SLOTS, Act, Fields
-from models.baselines.shopper import Shopper
+from models.counters.act import DAY, HOUR, MINUTE, NAN, SLOTS, Act, Fields
+from models.counters.shopper import Shopper
 
 _SPANS_S: Final = (MINUTE, 600.0, HOUR, DAY)
 _VALUES: Final = 200.0  # of which a running mean tells

@@ -6,8 +6,8 @@ from itertools import islice
 from math import log1p
 from typing import Final
 
-from models.baselines.act import NAN, SLOTS, Act
-from models.baselines.shopper import Shopper
+from models.counters.act import NAN, SLOTS, Act
+from models.counters.shopper import Shopper
 
 _MEMORIES: Final = (8, 16, 64)
 _RECENT: Final = 15

@@ -6,9 +6,9 @@ import math
 from math import log, log1p
 from typing import Final
 
-from models.baselines.act import DAY, HOUR, NAN, Act
-from models.baselines.shopper import Shopper
-from models.baselines.things import Thing
+from models.counters.act import DAY, HOUR, NAN, Act
+from models.counters.shopper import Shopper
+from models.counters.things import Thing
 
 _NEW: Final = 2.4  # log(1 + events) of an account that did little yet
 
