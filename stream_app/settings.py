@@ -115,7 +115,11 @@ class KafkaSettings(Section):
     session_timeout_s: Positive = Field(
         default=10.0, description="s until a silent worker is given up"
     )
-    heartbeat_s: Positive = Field(default=3.0, description="s between a worker's signs of life")
+    heartbeat_s: Positive = Field(
+        default=1.0,
+        description="s between a worker's signs of life; so late may it hear of a rebalance, which "
+        "waits for all",
+    )
     commit_interval_s: Positive = Field(
         default=0.25, description="s between commits of what is acked"
     )

@@ -79,6 +79,7 @@ class Feed(threading.Thread):
 
     def run(self) -> None:
         patient: dict[str, object] = {"delivery.timeout.ms": 300_000, "log_level": 0}
+        patient["reconnect.backoff.max.ms"] = 500
         try:
             self._sent = self._rig.produce(self._paced(), None, **patient)
         except Exception as error:  # told by `finish`, on the thread of the run
