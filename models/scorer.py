@@ -2,8 +2,8 @@
 
 A thread of its own takes all requests that wait, scores them as one batch, and hands each its part;
 the event loop never waits for the device. A window that cannot be scored is found by halving and
-comes back as NaN; its neighbours are unharmed. A device that does not answer any more ends the
-scorer.
+comes back as NaN; its neighbours are unharmed. A device that does not answer any more, or hangs,
+ends the scorer.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -31,6 +32,9 @@ from stream_app.core.score import NO_SCORES, Floats, Reason, Scores
 from stream_app.core.window import Ints, Windows, concat
 
 _log = logging.getLogger(__name__)
+HANG_S: Final = 120.0  # on what is taken from the queue at once; that takes seconds on a slow CPU
+LOOK_S: Final = 5.0  # how often a hanging device is looked for
+CLOSE_S: Final = 10.0  # for what runs when the scorer is closed
 _AHEAD: Final = 16  # passes' worth of events taken from the queue at once
 
 
@@ -59,6 +63,7 @@ class BundleScorer:
         self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._lost: DeviceFailed | None = None
         self._closed = False
+        self._since: float | None = None  # monotonic s: the thread works on something
         self._thread = threading.Thread(target=self._work, name="scorer", daemon=True)
         self._thread.start()
 
@@ -81,21 +86,25 @@ class BundleScorer:
     async def score(self, windows: Windows, tasks: Ints) -> Scores:
         if not len(windows):
             return NO_SCORES
-        scores: Scores = await self._ask(windows, tasks, explain=False)
+        scores: Scores = await self._told_of(self._ask(windows, tasks, explain=False))
         return scores
 
     async def explain(self, windows: Windows, tasks: Ints) -> list[tuple[Reason, ...]]:
         if not len(windows):
             return []
-        reasons: list[tuple[Reason, ...]] = await self._ask(windows, tasks, explain=True)
+        asked = self._ask(windows, tasks, explain=True)
+        reasons: list[tuple[Reason, ...]] = await self._told_of(asked)
         return reasons
 
     def close(self) -> None:
-        """Drop what waits, finish what runs, end the thread. The dropped raise DeviceFailed."""
+        """Drop what waits, finish what runs, end the thread. The dropped raise DeviceFailed.
+
+        A thread that hangs is left behind, and ends with the process.
+        """
         self._closed = True
         self._queue.put(None)
         if threading.current_thread() is not self._thread:
-            self._thread.join()
+            self._thread.join(CLOSE_S)
 
     def _ask(self, windows: Windows, tasks: Ints, explain: bool) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
@@ -119,6 +128,22 @@ class BundleScorer:
             self._queue.put(_Request(windows, np.asarray(tasks, np.int64), explain, settle))
         return future
 
+    async def _told_of(self, asked: asyncio.Future[Any]) -> Any:
+        """The answer. Raises DeviceFailed, also if there will be none."""
+        try:
+            while not asked.done():
+                await asyncio.wait({asked}, timeout=LOOK_S)
+                since = self._since
+                if not asked.done() and since is not None and time.monotonic() - since > HANG_S:
+                    self._lost = DeviceFailed(
+                        f"The device {self.bundle.device} has not answered for {HANG_S:g} s. "
+                        "Restart the worker; if it happens again, look at the driver's log."
+                    )
+                    raise self._lost
+            return asked.result()
+        finally:
+            asked.cancel()  # if nobody waits any more
+
     # On the scorer's own thread
 
     def _work(self) -> None:
@@ -136,12 +161,14 @@ class BundleScorer:
                     break
                 waiting = self._queue.get()
             open_ = not self._closed
+            self._since = time.monotonic()
             if self._closed:
                 self._lost = self._lost or DeviceFailed("The scorer is closed.")
             self._answer([r for r in batch if not r.explain])
             for request in batch:
                 if request.explain:
                     self._settle([request], lambda r: [self._explain(r[0].windows, r[0].tasks)])
+            self._since = None
         self._lost = self._lost or DeviceFailed("The scorer is closed.")
         while not self._queue.empty():  # asked while it was closing
             late = self._queue.get()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -90,6 +91,27 @@ async def test_a_lost_device_ends_the_scorer_for_all_who_ask(
     for ask in (scoring.score, scoring.score, scoring.explain):
         with pytest.raises(DeviceFailed, match="gone"):
             await ask(windows, tasks)
+
+
+async def test_a_device_that_hangs_ends_the_scorer_and_does_not_hold_its_end(
+    bundle: Bundle, dataset: Dataset, some: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs = threading.Event()
+    monkeypatch.setattr(scorer, "hear", lambda *_: hangs.wait())
+    monkeypatch.setattr(scorer, "HANG_S", 0.2)
+    monkeypatch.setattr(scorer, "LOOK_S", 0.05)
+    monkeypatch.setattr(scorer, "CLOSE_S", 0.1)
+    scoring = BundleScorer(bundle)
+    windows, tasks = dataset.windows.take(some[:3]), dataset.task[some[:3]]
+    asked = [scoring.score(windows, tasks), scoring.explain(windows, tasks)]
+    async with asyncio.timeout(20):
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert all(isinstance(a, DeviceFailed) and "has not answered" in str(a) for a in answers)
+    with pytest.raises(DeviceFailed):
+        await scoring.score(windows, tasks)
+    await asyncio.to_thread(scoring.close)
+    hangs.set()
+    await asyncio.to_thread(scoring._thread.join)
 
 
 async def test_a_closed_scorer_leaves_nobody_waiting(
