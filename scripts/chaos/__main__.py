@@ -3,6 +3,7 @@
     .venv/bin/python -m scripts.chaos --runs 5 --seed 1 --delivery exactly-once --out chaos.jsonl
     .venv/bin/python -m scripts.chaos --runs 40 --seed 300 --kills 20 --pause 2 --minutes 60 ...
     .venv/bin/python -m scripts.chaos --scene redis network scorer clock cluster --runs 4 ...
+    .venv/bin/python -m scripts.chaos --delivery straightforward --rate 300 ...
     .venv/bin/python -m scripts.chaos --table chaos.jsonl more.jsonl
 
 A run has a seed, from which all follows but the times at which processes happen to be ready: two to
@@ -18,12 +19,16 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from scripts.chaos.results import ONE_NODE, Result, read, table
 from scripts.chaos.runs import USUAL, Pace, run
 from scripts.chaos.scenes import SCENES
+from scripts.chaos.straightforward import NAME
+
+MODES: Final = ("exactly-once", "at-least-once")  # seeds in turn
 
 
 def main() -> None:
@@ -33,10 +38,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the first run")
     parser.add_argument("--records", type=int, default=20_000, help="a run, at least")
     parser.add_argument("--faults", type=int, default=8, help="a run")
-    parser.add_argument("--delivery", choices=("at-least-once", "exactly-once", "both"))
+    parser.add_argument("--delivery", choices=(*MODES, NAME), nargs="+", default=MODES)
     parser.add_argument("--out", type=Path, default=Path("chaos.jsonl"))
     parser.add_argument("--kills", type=float, help="weight of kill -9; else as the scene has it")
     parser.add_argument("--pause", type=float, default=USUAL.pause_s, help="seconds, at most")
+    parser.add_argument("--rate", type=int, help="records a second; else as the scene has it")
     parser.add_argument("--minutes", type=float, default=1e9, help="no run begins after these")
     parser.add_argument("--table", type=Path, nargs="+", help="only sum up these files")
     given = parser.parse_args()
@@ -45,10 +51,9 @@ def main() -> None:
         return
     results: list[Result] = read(given.out) if given.out.exists() else []
     done = {(result.scene, result.seed, result.delivery) for result in results}
-    pace = Pace(kills=given.kills, pause_s=given.pause)
+    pace = Pace(kills=given.kills, pause_s=given.pause, a_second=given.rate)
     until = time.monotonic() + given.minutes * 60
-    modes = ["exactly-once", "at-least-once"]
-    modes = modes if given.delivery in (None, "both") else [given.delivery]
+    modes = given.delivery
     for scene in given.scene:
         due = [
             (seed, modes[seed % len(modes)])

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 from xxhash import xxh3_64_intdigest
 
 from scripts.benchmarks.scorers import free_encoder
+from scripts.chaos import straightforward
 from scripts.chaos.load import Feed
 from scripts.chaos.memory import unexplained
 from scripts.chaos.results import Result
@@ -43,6 +44,7 @@ class Pace(Struct, frozen=True, kw_only=True):
 
     kills: float | None = None  # weight of a worker's kill -9 among the faults; None: the scene's
     pause_s: float = 3.0  # at most, between two faults
+    a_second: int | None = None  # records; None: the scene's
 
 
 USUAL: Final = Pace()
@@ -64,8 +66,14 @@ def run(
     with tempfile.TemporaryDirectory() as folder:
         rig = Rig(site.kafka, site.store, Path(folder))
         rig.create_topics()
-        stage = Stage(rig, site, delivery)
-        feed = Feed(rig, seed, records, SCENES[scene].load)
+        if delivery == straightforward.NAME:
+            stage = Stage(rig, site, "at-least-once", straightforward.worker_of(rig))
+        else:
+            stage = Stage(rig, site, delivery)
+        load = SCENES[scene].load
+        if pace.a_second is not None:
+            load = structs.replace(load, a_second=pace.a_second)
+        feed = Feed(rig, seed, records, load)
         try:
             for _ in range(draw.choice([2, 3])):
                 stage.start()
@@ -77,8 +85,12 @@ def run(
                 time.sleep(draw.uniform(0.3, pace.pause_s))
                 result.faults["ended by itself"] += stage.replace_dead()
             result.records = feed.finish(SETTLED_S)
-            _settle(stage, result)
-            _judge(stage, result)
+            if delivery == straightforward.NAME:
+                straightforward.await_end(rig, result.records)
+                straightforward.judge(gathered(rig), result)
+            else:
+                _settle(stage, result)
+                _judge(stage, result)
         except Exception:
             result.failed = traceback.format_exc(limit=4) + "\n--\n" + stage.said()
         finally:

@@ -37,8 +37,10 @@ class Lapse(Struct, frozen=True):
 class Stage:
     """Starts workers, and starts others where some ended, as a supervisor would see to it."""
 
-    def __init__(self, rig: Rig, site: Site, delivery: str) -> None:
-        self.rig, self.site = rig, site
+    def __init__(
+        self, rig: Rig, site: Site, delivery: str, worker: type[Worker] = FreeWorker
+    ) -> None:
+        self.rig, self.site, self._worker = rig, site, worker
         self.mood = rig.folder / "mood"
         self.lapses: list[Lapse] = []
         self.workers: list[Worker] = []
@@ -55,7 +57,7 @@ class Stage:
 
     def start(self) -> Worker:
         self._made += 1
-        worker = FreeWorker(self.rig, f"w{self._made}", **self._settings)
+        worker = self._worker(self.rig, f"w{self._made}", **self._settings)
         self.workers.append(worker)
         return worker
 

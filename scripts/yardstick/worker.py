@@ -46,6 +46,7 @@ def make_app(
     encoder: SchemaEncoder,
     score: Score,
     version: str,
+    session_s: float,
 ) -> faust.App:
     app = faust.App(
         group,
@@ -55,6 +56,8 @@ def make_app(
         topic_disable_leader=True,
         topic_allow_declare=False,
         consumer_auto_offset_reset="earliest",
+        broker_session_timeout=session_s,
+        broker_heartbeat_interval=min(3.0, session_s / 3),
     )
     events = app.topic(topic, value_serializer="raw")
     outputs = {
@@ -109,6 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for name in ("--kafka", "--redis", "--topic", "--prefix", "--group", "--scorer", "--bundle"):
         parser.add_argument(name, required=True)
+    parser.add_argument("--session", type=float, default=60.0, help="s; Faust's own default")
     given = parser.parse_args()
     encoder, score, version = free() if given.scorer == "free" else model(Path(given.bundle))
     app = make_app(
@@ -120,6 +124,7 @@ def main() -> None:
         encoder,
         score,
         version,
+        given.session,
     )
     sys.argv = ["yardstick", "worker", "--loglevel", "warn"]
     app.main()
