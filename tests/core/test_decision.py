@@ -59,3 +59,28 @@ def test_nothing_to_decide_is_no_error() -> None:
 def test_a_decision_does_not_depend_on_its_neighbours(pairs: list[tuple[float, int]]) -> None:
     together = decided([score for score, _ in pairs], [task for _, task in pairs])
     assert together == [decided([score], [task])[0] for score, task in pairs]
+
+
+SCORES = st.floats(0, 1, width=32) | st.just(float("nan"))
+LIMITS = st.tuples(*[st.floats(0, 1)] * 3)
+
+
+@given(
+    st.lists(st.tuples(SCORES, st.integers(0, 2), st.sampled_from([IT, DE, ELSEWHERE]))),
+    LIMITS,
+    st.dictionaries(st.sampled_from([IT, DE]), LIMITS),
+)
+def test_a_decision_is_the_score_against_the_limit_of_its_task_and_segment(
+    events: list[tuple[float, int, int]],
+    plain: tuple[float, ...],
+    by_segment: dict[int, tuple[float, ...]],
+) -> None:
+    thresholds = Thresholds(plain, "country", by_segment)
+    scores = np.array([score for score, _, _ in events], np.float32)
+    tasks = np.array([task for _, task, _ in events], np.int64)
+    windows = of_country(*[country for _, _, country in events])
+    found = decide(scores, thresholds.of(windows, tasks))
+    assert found.tolist() == [
+        score >= float(np.float32(by_segment.get(country, plain)[task]))
+        for score, task, country in events
+    ]

@@ -108,6 +108,7 @@ class Worker(RuleBasedStateMachine):
         self.reading = 0
         self.draining = False
         self.delivered: list[range] = []
+        self.handed: list[Delivery] = []
         self.published: set[int] = set()
         self.acked: set[int] = set()
 
@@ -125,7 +126,8 @@ class Worker(RuleBasedStateMachine):
     def deliver(self, records: int) -> Part:
         first = self.delivered[-1].stop if self.delivered else self.newest_commit
         self.delivered.append(range(first, first + records))
-        return self.ledger.deliver(first + records), self.reading, self.delivered[-1]
+        self.handed.append(self.ledger.deliver(first + records))
+        return self.handed[-1], self.reading, self.delivered[-1]
 
     @rule(target=waiting, taken=consumes(waiting), data=st.data())
     def cut(self, taken: Part, data: st.DataObject) -> MultipleResults[Part]:
@@ -135,6 +137,7 @@ class Worker(RuleBasedStateMachine):
             return multiple(taken)
         at = data.draw(st.integers(1, len(offsets) - 1))
         head = delivery.cut(offsets[at])
+        self.handed.append(head)
         return multiple((head, reading, offsets[:at]), (delivery, reading, offsets[at:]))
 
     @rule(target=under_way, taken=consumes(waiting))
@@ -168,6 +171,7 @@ class Worker(RuleBasedStateMachine):
         self.reading += 1
         self.draining = False
         self.delivered.clear()
+        self.handed.clear()
         self.published.clear()
         self.acked.clear()
 
@@ -177,6 +181,20 @@ class Worker(RuleBasedStateMachine):
         if wanted is not None:
             assert wanted > self.newest_commit
             self.ledger.committed = self.newest_commit = wanted
+
+    def teardown(self) -> None:
+        """Whatever came before: once all is acked, all is committed, to the end."""
+        if self.draining:
+            self.read_again()
+        self.deliver(1)
+        for delivery in reversed(self.handed):
+            assert not delivery.stale
+            delivery.publish()
+            delivery.ack()
+        assert self.ledger.committable() == self.delivered[-1].stop
+        self.ledger.committed = self.delivered[-1].stop
+        assert self.ledger.settled()
+        assert self.ledger.committable() is None
 
     @invariant()
     def what_may_be_committed_is_the_acked_prefix(self) -> None:
