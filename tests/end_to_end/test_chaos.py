@@ -42,3 +42,17 @@ def test_faults_lose_nothing_and_double_nothing(
     assert result.records >= 3000
     assert result.poison, told
     assert {*PLANS[delivery]} <= {*result.faults}
+
+
+@pytest.mark.slow
+@pytest.mark.kafka
+@pytest.mark.redis
+def test_a_cluster_that_loses_leaders_and_copies_loses_no_record(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    plan = ("leader-kill", "kill")
+    with SCENES["cluster"].site(tmp_path_factory.mktemp("cluster")) as site:
+        result = run("cluster", site, 1, "exactly-once", 2000, plan, QUICK)
+    assert result.ok, msgspec.json.encode(result).decode()
+    assert result.records >= 2000
+    assert {*plan} <= {*result.faults}
