@@ -32,7 +32,7 @@ from stream_app.core.score import NO_SCORES, Floats, Reason, Scores
 from stream_app.core.window import Ints, Windows, concat
 
 _log = logging.getLogger(__name__)
-HANG_S: Final = 120.0  # on what is taken from the queue at once; that takes seconds on a slow CPU
+HANG_S: Final = 600.0  # on one batch; a large model on one slow core may take minutes
 LOOK_S: Final = 5.0  # how often a hanging device is looked for
 CLOSE_S: Final = 10.0  # for what runs when the scorer is closed
 _AHEAD: Final = 16  # passes' worth of events taken from the queue at once
@@ -63,7 +63,7 @@ class BundleScorer:
         self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._lost: DeviceFailed | None = None
         self._closed = False
-        self._since: float | None = None  # monotonic s: the thread works on something
+        self._since: float | None = None  # monotonic s: the thread works on a batch
         self._thread = threading.Thread(target=self._work, name="scorer", daemon=True)
         self._thread.start()
 
@@ -161,14 +161,12 @@ class BundleScorer:
                     break
                 waiting = self._queue.get()
             open_ = not self._closed
-            self._since = time.monotonic()
             if self._closed:
                 self._lost = self._lost or DeviceFailed("The scorer is closed.")
             self._answer([r for r in batch if not r.explain])
             for request in batch:
                 if request.explain:
                     self._settle([request], lambda r: [self._explain(r[0].windows, r[0].tasks)])
-            self._since = None
         self._lost = self._lost or DeviceFailed("The scorer is closed.")
         while not self._queue.empty():  # asked while it was closing
             late = self._queue.get()
@@ -182,6 +180,7 @@ class BundleScorer:
     def _settle(
         self, requests: list[_Request], answer: Callable[[list[_Request]], list[Any]]
     ) -> None:
+        self._since = time.monotonic()
         try:
             if self._lost is not None:
                 raise self._lost
@@ -194,6 +193,8 @@ class BundleScorer:
             for request in requests:
                 request.settle(None, error)
             return
+        finally:
+            self._since = None
         for request, found in zip(requests, answers, strict=True):
             request.settle(found, None)
 

@@ -157,11 +157,9 @@ def redis_full(stage: Stage, draw: random.Random) -> None:
 
 def redis_disk_full(stage: Stage, draw: random.Random) -> None:
     """No room for Redis to note its changes: it refuses writes, or ends."""
-    disk, store = stage.site.disk, stage.site.store
-    if disk is None or store.folder != disk:  # no small disk here, or its Redis is the replica now
-        redis_cut(stage, draw)
-        return
-    filling = disk / "filling"
+    assert stage.site.small_disks, "it would fill a disk that is not ours"
+    store = stage.site.store
+    filling = store.folder / "filling"
     with suppress(OSError), filling.open("wb", buffering=0) as file:
         while True:
             file.write(bytes(1 << 20))

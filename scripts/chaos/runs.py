@@ -63,6 +63,8 @@ def run(
     draw = random.Random(seed)
     began, result = time.monotonic(), Result(seed=seed, delivery=delivery, scene=scene)
     weights = _weights(SCENES[scene], pace, draw.random() < RARELY)
+    if not site.small_disks:
+        weights.pop("redis-disk-full", None)
     with tempfile.TemporaryDirectory() as folder:
         rig = Rig(site.kafka, site.store, Path(folder))
         rig.create_topics()

@@ -21,7 +21,7 @@ from tests.proxy import Proxy
 from tests.servers import Kafka, KafkaBroker, RedisServer
 
 DURABLE: Final = {"appendonly": "yes", "appendfsync": "always"}
-DISK_MB: Final = 768
+DISK_MB: Final = 512
 HOUR_S: Final = 3600
 
 
@@ -33,7 +33,7 @@ class Site(Struct, kw_only=True):
     replica: RedisServer | None = None
     kafka_way: Proxy | None = None  # by which the workers come to Kafka
     redis_way: Proxy | None = None
-    disk: Path | None = None  # the store's own, small one
+    small_disks: bool = False  # whether both stores have a small disk each, in their folder
     clock: Path | None = None  # tells the workers and Redis how far their clocks are off
     shaky: bool = False  # whether the workers' scorer fails
     settings: dict[str, object] = field(default_factory=dict)  # of the workers
@@ -92,11 +92,11 @@ def all_at_once(folder: Path) -> Iterator[Site]:
 
 
 def _add_stores(site: Site, folder: Path, stack: ExitStack) -> None:
-    site.disk = _disk(stack, folder / "disk")
+    site.small_disks = all(_disk(stack, folder / name) for name in ("redis", "replica"))
     # With `everysec` a full disk makes Redis refuse writes; with `always` it would end.
     durable = {**DURABLE, "appendfsync": "everysec"}
-    site.store = stack.enter_context(RedisServer(site.disk or folder / "redis", durable))
-    site.replica = stack.enter_context(RedisServer(folder / "replica", DURABLE))
+    site.store = stack.enter_context(RedisServer(folder / "redis", durable))
+    site.replica = stack.enter_context(RedisServer(folder / "replica", durable))
     follow(site.replica, site.store)
     site.redis_way = stack.enter_context(Proxy(_place(site.store)))
     site.settings |= _redis_by(site.redis_way)
@@ -163,14 +163,14 @@ def _place(server: RedisServer) -> tuple[str, int]:
     return LOOPBACK, server.port
 
 
-def _disk(stack: ExitStack, folder: Path) -> Path | None:
-    """A small disk of its own in `folder`; None where we may not mount one."""
+def _disk(stack: ExitStack, folder: Path) -> bool:
+    """A small disk of its own in `folder`; False where we may not mount one."""
     mount = shutil.which("mount")
     if mount is None or os.geteuid() != 0:
-        return None
-    folder.mkdir(parents=True)
+        return False
+    folder.mkdir(parents=True, exist_ok=True)
     made = [mount, "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", str(folder)]
     if subprocess.run(made, capture_output=True, check=False).returncode != 0:
-        return None
+        return False
     stack.callback(subprocess.run, ["umount", "-l", str(folder)], check=True)
-    return folder
+    return True
