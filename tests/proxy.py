@@ -130,5 +130,6 @@ class Proxy:
 def _reset(end: asyncio.StreamWriter) -> None:
     """End a connection as a machine does that was switched off and is back: nothing in order."""
     link = end.get_extra_info("socket")
-    link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    with contextlib.suppress(OSError):  # it has just ended by itself
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     end.transport.abort()
