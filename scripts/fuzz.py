@@ -1,12 +1,15 @@
-"""Mutations of good input for the two readers of foreign bytes: the record decoder and the bundle.
+"""Mutations of good input for the readers of foreign bytes: the record decoder and the bundle.
 
     .venv/bin/python -m scripts.fuzz records --seconds 600 --seed 1
+    .venv/bin/python -m scripts.fuzz parts --seconds 600 --seed 1
     .venv/bin/python -m scripts.fuzz bundle --seconds 600 --seed 1
 
 A record is an event or rejected, never an exception, and is decided again alike. A bundle is loaded
-or refused with a word for people; its manifest is sealed again over the mutated file, so that what
+or refused with a word for people: `parts` are the readers of its single files (`fuzz_parts`), which
+is quick; `bundle` is the whole, slow, its manifest sealed again over the mutated file, so that what
 is behind the hashes is reached as well. What breaks that is written to --found, and ends the run
-with 1. Good records to begin with are in tests/fuzz/corpus.
+with 1. Inputs to begin with are in tests/fuzz/corpus. `scripts.fuzz_guided` tries the same, led by
+coverage.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from stream_app.core.event import MAX_TIME_MS, Tasks
 from stream_app.core.record import StoredRecord
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-CORPUS: Final = ROOT / "tests" / "fuzz" / "corpus"
+CORPUS: Final = ROOT / "tests" / "fuzz" / "corpus"  # a folder for records, one for parts
 BUNDLE: Final = ROOT / "models" / "pretrained" / "shop-tiny"
 SCARCE: Final = (
     *(b'"', b"{", b"}", b"[", b"]", b",", b":", b"\\", b"\\u0000", b"\\ud800", b"null", b"true"),
@@ -85,11 +88,27 @@ def try_record(value: bytes) -> str:
 
 
 def records(draw: random.Random) -> Callable[[], tuple[bytes, Callable[[], str]]]:
-    corpus = [path.read_bytes() for path in sorted(CORPUS.iterdir())]
+    return _mutated(draw, seeds("records"), try_record)
 
+
+def parts(draw: random.Random, folder: Path) -> Callable[[], tuple[bytes, Callable[[], str]]]:
+    from scripts.fuzz_parts import Parts
+
+    readers = Parts(folder)
+    return _mutated(draw, [*readers.good(), *seeds("parts")], readers.read)
+
+
+def seeds(target: str) -> list[bytes]:
+    """What is checked in for a target."""
+    return [path.read_bytes() for path in sorted((CORPUS / target).glob("*"))]
+
+
+def _mutated(
+    draw: random.Random, corpus: Sequence[bytes], attempt: Callable[[bytes], str]
+) -> Callable[[], tuple[bytes, Callable[[], str]]]:
     def one() -> tuple[bytes, Callable[[], str]]:
         value = mutate(draw.choice(corpus), draw, corpus)
-        return value, lambda: try_record(value)
+        return value, lambda: attempt(value)
 
     return one
 
@@ -146,7 +165,7 @@ def fuzz(
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("target", choices=("records", "bundle"))
+    parser.add_argument("target", choices=("records", "parts", "bundle"))
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--tries", type=int, default=1 << 60)
     parser.add_argument("--seed", type=int, default=1)
@@ -154,7 +173,12 @@ def main() -> None:
     given = parser.parse_args()
     draw = random.Random(given.seed)
     with tempfile.TemporaryDirectory() as folder:
-        one = records(draw) if given.target == "records" else bundles(draw, Path(folder))
+        targets = {
+            "records": lambda: records(draw),
+            "parts": lambda: parts(draw, Path(folder)),
+            "bundle": lambda: bundles(draw, Path(folder)),
+        }
+        one = targets[given.target]()
         seen, broken = fuzz(one, given.seconds, given.tries, given.found)
     print(f"{given.target}: {seen.total() + broken:,} tries, {broken} broken, {dict(seen)}")
     sys.exit(1 if broken else 0)

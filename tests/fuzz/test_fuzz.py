@@ -5,8 +5,12 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from scripts.fuzz import CORPUS, bundles, fuzz, mutate, records, try_record
+import pytest
 
+from scripts.fuzz import CORPUS, bundles, fuzz, mutate, parts, records, seeds, try_record
+from scripts.fuzz_parts import PARTS, Parts
+
+GOOD = ("event", "text-time", "envelope", "envelope-text-time")
 LONG_S = 600.0  # the count of tries ends the tests, not the time
 
 
@@ -16,8 +20,27 @@ def test_no_mutated_record_breaks_the_decoder(tmp_path: Path) -> None:
     assert {"event", "invalid", "not-json", "not-utf8"} <= set(seen)
 
 
-def test_every_record_of_the_corpus_is_an_event() -> None:
-    assert [try_record(path.read_bytes()) for path in CORPUS.iterdir()] == ["event"] * 4
+def test_no_mutated_file_of_a_bundle_breaks_its_reader(tmp_path: Path) -> None:
+    seen, broken = fuzz(parts(random.Random(1), tmp_path), LONG_S, 1500, tmp_path / "found")
+    assert broken == 0, [p.read_text() for p in (tmp_path / "found").glob("*.txt")][:3]
+    assert {"refused", "read"} <= set(seen)
+
+
+def test_each_file_of_a_good_bundle_is_read(tmp_path: Path) -> None:
+    readers = Parts(tmp_path)
+    assert [readers.read(file) for file in readers.good()] == ["read"] * len(PARTS)
+
+
+@pytest.mark.parametrize("target", ["records", "parts"])
+def test_what_was_found_before_is_still_fine(target: str, tmp_path: Path) -> None:
+    attempt = {"records": try_record, "parts": Parts(tmp_path).read}[target]
+    assert all(attempt(seed) for seed in seeds(target))
+
+
+def test_every_record_to_begin_with_is_an_event() -> None:
+    assert all(
+        try_record((CORPUS / "records" / f"{name}.json").read_bytes()) == "event" for name in GOOD
+    )
 
 
 def test_no_mutated_bundle_is_loaded_half_or_breaks_the_loader(tmp_path: Path) -> None:
