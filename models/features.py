@@ -11,6 +11,7 @@ were.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ _ALIKE: Final = 0.05  # gaps whose logarithms differ by less are the same gap
 _RECENT: Final = 8  # events of the short memory
 RELATIONS: Final = 4  # a category is missing, new, seen before, or that of the event before
 _STEPS: Final[dict[What, float]] = {"since": SECONDS_CODE, "users": 1.0, "share": SHARE_CODE}
+_SIGNED: Final = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _FACT_STEPS: Final = 512.0  # facts between 0 and 1: coarse enough to be the same on every device
 
 Form = Literal["duration", "count", "share", "amount", "ratio", "ordinal", "counter"]
@@ -58,19 +60,53 @@ class Columns(NamedTuple):
 
 def columns(schema: Schema, rows: Rows) -> Columns:
     """Each row once, whatever windows it stands in."""
-    hashes = [rows[f.name].astype(np.uint32).view(np.int32) for f in schema.of_kind("category")]
-    values = [_values(rows[f.name]) for f in schema.of_kind("amount", "ordinal")]
+    return unpacked(schema, words(rows))
+
+
+def words(rows: Rows) -> Tensor:
+    """(rows, words) int64: the bytes of each row, as they are."""
+    held = np.ascontiguousarray(rows).view(np.int64).reshape(len(rows), -1)
+    return torch.from_numpy(held if held.flags.writeable else held.copy())
+
+
+def unpacked(schema: Schema, rows: Tensor) -> Columns:
+    """Of `words` (..., words), on whatever device they are."""
+    places: Mapping[str, Any] = schema.row.fields or {}
     told = {asked.field: asked.what for asked in schema.context.asked}
-    values += [_values(rows[f.name]) / _STEPS[told[f.name]] for f in schema.of_kind("context")]
-    counters = [f"{COUNTED}{at}" for at in range(len(schema.counter_names))]
-    values += [rows[name].astype(np.float32) for name in counters]
-    company = [rows[f.name].astype(np.int32) for f in schema.of_kind("company")]
+
+    def bits(name: str) -> Tensor:
+        """As a number with a sign, or a real one."""
+        form, byte = places[name][:2]
+        kind = torch.float16 if form.kind == "f" else _SIGNED[form.itemsize]
+        if byte % form.itemsize == 0:
+            return rows.view(kind)[..., byte // form.itemsize]
+        one = rows.view(torch.uint8)[..., byte : byte + form.itemsize]
+        return one.contiguous().view(kind)[..., 0]
+
+    def whole(name: str) -> Tensor:
+        found = bits(name).int()
+        size = places[name][0].itemsize
+        return found & ((1 << size * 8) - 1) if size < 4 else found
+
+    def value(name: str) -> Tensor:
+        if places[name][0].kind == "f":
+            return bits(name).float()
+        found = whole(name)
+        step = _STEPS[told[name]] if name in told else 1.0
+        return (found.float() / step).masked_fill(found == MISSING_ORDINAL, math.nan)
+
+    def beside(parts: list[Tensor], kind: torch.dtype) -> Tensor:
+        none = rows.new_empty((*rows.shape[:-1], 0), dtype=kind)
+        return torch.stack(parts, -1) if parts else none
+
+    values = [f.name for f in (*schema.of_kind("amount", "ordinal"), *schema.of_kind("context"))]
+    values += [f"{COUNTED}{at}" for at in range(len(schema.counter_names))]
     return Columns(
-        torch.from_numpy(rows["at_ms"].astype(np.int64)),
-        torch.from_numpy(rows["type"].astype(np.int64)),
-        torch.from_numpy(_beside(hashes, len(rows), np.int32)),
-        torch.from_numpy(_beside(values, len(rows), np.float32)),
-        torch.from_numpy(_beside(company, len(rows), np.int32)),
+        bits("at_ms").clone(),
+        whole("type").long(),
+        beside([whole(f.name) for f in schema.of_kind("category")], torch.int32),
+        beside([value(name) for name in values], torch.float32),
+        beside([whole(f.name) for f in schema.of_kind("company")], torch.int32),
     )
 
 
@@ -138,8 +174,7 @@ def describe(schema: Schema, window: Columns) -> Tensor:
     found = [gap, gap_before, (gap - gap_before).abs(), *_spreads(gap, place), _count(alike)]
     found += [_log_s(rel_ms), place.expand(count, length)]
     for span_s, _ in SPANS:
-        oldest = torch.searchsorted(rel_ms, rel_ms - span_s * 1000)
-        found.append(place - oldest)
+        found.append(place - _earlier(rel_ms, rel_ms - span_s * 1000))
 
     same_by: dict[str, Tensor] = {}
     for at, f in enumerate(schema.of_kind("category")):
@@ -239,6 +274,13 @@ def facts(
     return torch.cat([rounded, window.type[line, place][:, None], related], 1).float()
 
 
+def _earlier(rel_ms: Tensor, limit: Tensor) -> Tensor:
+    """How many of a window's events are before each limit."""
+    if rel_ms.is_cuda:  # compiled, all comparisons are less than a search
+        return (rel_ms[:, None, :] < limit[:, :, None]).sum(2)
+    return torch.searchsorted(rel_ms, limit)
+
+
 def _spreads(gap: Tensor, place: Tensor) -> list[Tensor]:
     """Standard deviation of the log gaps so far, and of the last few."""
     gaps = gap.nan_to_num(0).double()
@@ -267,14 +309,3 @@ def _count(which: Tensor) -> Tensor:
 
 def _log_s(duration_ms: Tensor) -> Tensor:
     return torch.log1p(duration_ms.clamp(min=0) / 1000)
-
-
-def _values(column: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    values = column.astype(np.float32)
-    if column.dtype == np.uint8:
-        values[column == MISSING_ORDINAL] = np.nan
-    return values
-
-
-def _beside(parts: list[np.ndarray[Any, Any]], count: int, kind: type) -> np.ndarray[Any, Any]:
-    return np.stack(parts, 1) if parts else np.zeros((count, 0), kind)

@@ -121,12 +121,12 @@ def read_pass(
         if not (whole or likelihood):
             states, known = _states_at(network, inputs, tokens, seen)
             logits = network.logits(states, own[at])
-            return Reading(logits, _nats(network, seen, known), None, None)
+            return Reading(logits, nats_of(network, seen, known), None, None)
         states, known = _states(network, inputs, tokens, seen)
         every = network.logits(states, own)
         if not likelihood:
-            return Reading(every[at], _nats(network, seen, known[at]), None, every)
-        nats = _nats(network, seen, known, everywhere=True)
+            return Reading(every[at], nats_of(network, seen, known[at]), None, every)
+        nats = nats_of(network, seen, known, everywhere=True)
     return Reading(every[at], nats[at], -nats.cumsum(1)[at], every)
 
 
@@ -165,7 +165,7 @@ def _states(network: Network, inputs: Tensor, tokens: Tensor, seen: Seen) -> tup
     return states, network.encode(bare, seen.lengths)
 
 
-def _nats(network: Network, seen: Seen, known: Tensor, everywhere: bool = False) -> Tensor:
+def nats_of(network: Network, seen: Seen, known: Tensor, everywhere: bool = False) -> Tensor:
     """Surprise of the events that are read (read,), or of all (lines, events); `known` likewise."""
     window, described = seen.window, seen.described
     before = torch.nn.functional.pad(window.hashes[:, :-1], (0, 0, 1, 0))

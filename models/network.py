@@ -80,7 +80,8 @@ class Network(nn.Module):
         self.heads = nn.ModuleDict({task: nn.Linear(hidden, 1) for task in schema.task_names})
 
         self._guessed = _guessed(schema, statistics)
-        self._boundaries = {k: torch.tensor(v) for k, v in statistics.bins.items()}
+        for at, edges in enumerate(statistics.bins.values()):
+            self.register_buffer(f"_edges_{at}", torch.tensor(edges), persistent=False)
         self.no_past = nn.Parameter(torch.zeros(hidden))  # stands for the state before a window
         self.guess_trunk = nn.Sequential(nn.Linear(hidden, hidden), nn.GELU(), nn.LayerNorm(hidden))
         self.guess_head = nn.Linear(hidden, sum(self._guessed.values()))
@@ -143,6 +144,11 @@ class Network(nn.Module):
         limits = [(1 << min(bits, _SALT_BITS)) - 1 for bits in self._bits]
         return (drawn & torch.tensor(limits, device=place)).int()
 
+    @property
+    def codes(self) -> tuple[Tensor, Tensor]:
+        """(numbers, bins) shift and scale of a number's codes."""
+        return self._shift, self._scale
+
     # The encoder and its heads
 
     @property
@@ -185,9 +191,10 @@ class Network(nn.Module):
         """(..., guessed fields): true classes; `before` has the hashes of the event before."""
         at = {n.name: place for place, n in enumerate(self.numbers)}
         found = [type_, *relations(self.schema, hashes, before, described).unbind(-1)]
-        for name, edges in self._boundaries.items():
-            value = described[..., at[name]].contiguous()
-            place_of = torch.bucketize(value, edges.to(value.device)) + 1
+        for number, name in enumerate(self.statistics.bins):
+            value, edges = described[..., at[name]], self.get_buffer(f"_edges_{number}")
+            # no torch.bucketize: Triton 3.6 cannot compile what PyTorch 2.11 makes of it
+            place_of = (edges < value[..., None]).sum(-1) + 1
             found.append(place_of.where(~value.isnan(), 0))
         return torch.stack(found, -1)
 

@@ -15,8 +15,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 from msgspec import Struct
 from numpy.typing import NDArray
+from torch import Tensor
 
 from stream_app.core.window import Ints, Windows
 
@@ -45,29 +47,51 @@ def sound(windows: Windows, types: int, longest: int) -> NDArray[np.bool_]:
     return fine
 
 
+class Lines(Struct, frozen=True):
+    """Which windows are computed, and who is read off them. Longest first."""
+
+    lines: Ints  # (lines,) positions in the batch
+    windows: Ints  # (windows,) positions in the batch, in the order of their lines
+    ends: Ints  # (lines,) of `windows`: where those of a line end
+
+
+def lines_of(windows: Windows, shared: bool, index: Tensor | None = None) -> Lines:
+    """`shared`: causal, so that a window that begins another one is read off that one.
+
+    `index`: that of the windows, where it is to be looked at: on a GPU if it is there already.
+    """
+    leader = np.arange(len(windows))
+    if shared and len(windows):
+        leader = _leaders(windows, torch.from_numpy(windows.index) if index is None else index)
+    readers = np.bincount(leader, minlength=len(windows))
+    lines = np.flatnonzero(readers)
+    lines = lines[np.argsort(-windows.length[lines], kind="stable")]
+    rank = np.empty(len(windows), np.int64)
+    rank[lines] = np.arange(len(lines))
+    followers = np.argsort(rank[leader] * len(windows) + np.arange(len(windows)))
+    return Lines(lines, followers, np.cumsum(readers[lines]))
+
+
 def passes(windows: Windows, budget: int, shared: bool) -> Iterator[Pass]:
     """Passes of at most `budget` events each (a single window may be larger). `shared`: causal."""
     if not len(windows):
         return
-    leader = _leaders(windows) if shared else np.arange(len(windows))
-    lines = np.unique(leader)
-    lines = lines[np.argsort(-windows.length[lines], kind="stable")]  # longest first
-    followers = np.argsort(leader, kind="stable")
-    first_of = np.searchsorted(leader[followers], np.arange(len(windows) + 1))
+    order = lines_of(windows, shared)
     begin = 0
-    while begin < len(lines):
-        width = int(windows.length[lines[begin]])
-        chunk = lines[begin : begin + max(1, budget // width)]
-        begin += len(chunk)
-        read = [followers[first_of[line] : first_of[line + 1]] for line in chunk]
-        which = np.concatenate(read)
+    while begin < len(order.lines):
+        width = int(windows.length[order.lines[begin]])
+        end = begin + max(1, budget // width)
+        chunk, ends = order.lines[begin:end], order.ends[begin:end]
+        first = order.ends[begin - 1] if begin else 0
+        which = order.windows[first : ends[-1]]
         yield Pass(
             left_aligned(windows, chunk, width),
             windows.length[chunk],
             which,
-            np.repeat(np.arange(len(chunk)), [len(r) for r in read]),
+            np.repeat(np.arange(len(chunk)), np.diff(ends, prepend=first)),
             windows.length[which] - 1,
         )
+        begin = end
 
 
 def left_aligned(windows: Windows, which: Ints, width: int) -> Ints:
@@ -76,18 +100,33 @@ def left_aligned(windows: Windows, which: Ints, width: int) -> Ints:
     return np.take_along_axis(windows.index[which], np.minimum(at, size - 1), axis=1)
 
 
-def _leaders(windows: Windows) -> Ints:
+def _leaders(windows: Windows, index: Tensor) -> Ints:
     """For each window one that it is, or begins: the longest that has the same first row."""
     count, size = windows.index.shape
-    first = windows.index[np.arange(count), size - windows.length]
-    order = np.lexsort((windows.length, first))
+    first = windows.index[np.arange(count), size - windows.length].astype(np.int64)
+    order = np.argsort(first * (size + 1) + windows.length)
     ends = np.flatnonzero(np.append(first[order][1:] != first[order][:-1], True))
     leader = np.empty(count, np.int64)
     leader[order] = np.repeat(order[ends], np.diff(ends, prepend=-1))
     follower = np.flatnonzero(leader != np.arange(count))
-    width = int(windows.length[follower].max(initial=0))
-    own, others = (left_aligned(windows, some, width) for some in (follower, leader[follower]))
-    begins = ((own == others) | (np.arange(width) >= windows.length[follower, None])).all(1)
-    strangers = follower[~begins]  # rows out of order: the same first row, but other ones after it
-    leader[strangers] = strangers
+    strangers = follower[~_begins(windows, index, follower, leader[follower])]
+    leader[strangers] = strangers  # rows out of order: the same first row, but other ones after it
     return leader
+
+
+def _begins(windows: Windows, index: Tensor, some: Ints, others: Ints) -> NDArray[np.bool_]:
+    """(pairs,) whether each of `some` is the beginning of its one of the `others`."""
+    own, theirs, missing, outside = (
+        torch.from_numpy(part).to(index.device)
+        for part in (
+            some,
+            others,
+            windows.length[others] - windows.length[some],
+            windows.index.shape[1] - windows.length[some],
+        )
+    )
+    place = torch.arange(windows.index.shape[1], device=index.device)
+    shifted = index[theirs].gather(1, (place - missing[:, None]).clamp(min=0))
+    alike = (index[own] == shifted) | (place < outside[:, None])
+    found: NDArray[np.bool_] = alike.all(1).cpu().numpy()
+    return found

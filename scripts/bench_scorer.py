@@ -3,14 +3,16 @@
     python scripts/bench_scorer.py                               # tiny on the CPU, one thread
     python scripts/bench_scorer.py --device cuda --presets tiny small base --rounds 5
 
-From encoded events in host memory to logits in host memory. Two sorts of batches: `spread`, events
-picked at random from half a simulated day (the more of them, the more windows of a user overlap),
-and `backlog`, events as they came.
-Ways: `packed` (models.inference.run, which tells the surprise too), `padded` (batches of 32 filled
-up to 64 events, fp32), `padded bf16` (CUDA alone) and `alone` (each window by itself, filled up to
-64). Prints medians over the rounds, the largest difference of a logit from those of `alone`, the
-share of the device's matmul ceiling if every window had been computed by itself (what windows share
-is computed once, so the device did less), and latencies of small batches.
+From encoded events in host memory to logits in host memory. Three sorts of batches: `spread`,
+events picked at random from half a simulated day (the more of them, the more windows of a user
+overlap), `backlog`, events as they came, and `apart`, those of `spread` with rows of their own, so
+that nothing is shared.
+Ways: `packed` (as the scorer does it, the surprise told too: models.inference.run on a CPU,
+models.recorded on CUDA), `padded` (batches of 32 filled up to 64 events, fp32), `padded bf16` (CUDA
+alone) and `alone` (each window by itself, filled up to 64). Prints medians over the rounds, the
+largest difference of a logit from those of `alone`, the share of the device's matmul ceiling if
+every window had been computed by itself (true of `apart` alone: what windows share is computed
+once), how long it took to be ready, and latencies of small batches.
 """
 
 from __future__ import annotations
@@ -37,13 +39,15 @@ from models import bundle as bundles
 from models import schema as schemas
 from models.dataset import gather
 from models.features import Columns, columns
+from models.flat import FlatBert
 from models.inference import mixed_precision, run
 from models.network import PRESETS, Network, NetworkConfig
 from models.packing import left_aligned
+from models.recorded import RecordedReader
 from models.simulate.config import SimulationConfig
 from models.simulate.shop import simulate
 from models.statistics import gather_statistics
-from stream_app.core.window import Ints, WindowPolicy, Windows
+from stream_app.core.window import WindowPolicy, Windows
 
 FULL: Final = 64  # events that a padded window has
 BATCH: Final = 32
@@ -65,20 +69,23 @@ def main() -> None:
     ceiling = matmul_flops(device)
     name = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
     print(f"{name}, PyTorch {torch.__version__}: matmul ceiling {ceiling / 1e12:.2f} TFLOP/s")
-    found = []
+    about = {"device": name, "torch": torch.__version__, "threads": told.threads}
+    found: list[dict[str, Any]] = []
     for preset in told.presets:
         torch.manual_seed(0)
         network = Network(schema, NetworkConfig(size=PRESETS[preset]), typical)
         network = network.to(device).eval().requires_grad_(False)
-        for sort, order in batches_of(len(data), told.windows).items():
-            one = measure(network, data.windows.take(order), device, told)
+        began = time.perf_counter()
+        packed = packed_way(network, device, told)
+        ready_s = time.perf_counter() - began
+        for sort, windows in batches_of(data.windows, told.windows).items():
+            one = measure(network, packed, windows, device, told)
             one["share of the ceiling"] = one["packed"] * one["FLOP a window"] / ceiling
-            found.append({"preset": preset, "batch": sort, **one})
+            found.append({"preset": preset, "batch": sort, "ready s": ready_s, **one})
             print(json.dumps(found[-1]), flush=True)
-    if told.json:
-        about = {"device": name, "torch": torch.__version__, "threads": told.threads}
-        report = {**about, "ceiling": ceiling, "results": found}
-        told.json.write_text(json.dumps(report, indent=1) + "\n")
+            if told.json:
+                report = {**about, "ceiling": ceiling, "results": found}
+                told.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def arguments() -> argparse.Namespace:
@@ -86,6 +93,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--presets", nargs="+", choices=PRESETS, default=["tiny"])
+    parser.add_argument("--precision", choices=("bf16", "fp8"), default="bf16", help="on CUDA")
     parser.add_argument("--events", type=int, default=40_000, help="of the simulated day")
     parser.add_argument("--windows", type=int, default=2048, help="of a batch")
     parser.add_argument("--alone", type=int, default=100, help="windows scored one by one")
@@ -97,19 +105,41 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def batches_of(events: int, windows: int) -> dict[str, Ints]:
-    """Positions of the events whose windows are scored; from the day's later half."""
-    late = np.arange(events // 2, events)
-    spread = np.random.default_rng(0).choice(late, min(windows, len(late)), replace=False)
-    return {"spread": spread, "backlog": late[:windows]}
+def batches_of(windows: Windows, count: int) -> dict[str, Windows]:
+    """Of events from the later half of the day."""
+    late = np.arange(len(windows) // 2, len(windows))
+    spread = np.random.default_rng(0).choice(late, min(count, len(late)), replace=False)
+    picked = windows.take(spread)
+    return {"spread": picked, "backlog": windows.take(late[:count]), "apart": apart(picked)}
+
+
+def apart(windows: Windows) -> Windows:
+    """The same with rows of their own, one window after another, as if of as many users."""
+    mask = windows.mask()
+    last = np.cumsum(windows.length)
+    index = (last - windows.length)[:, None].repeat(mask.shape[1], 1)
+    index[mask] = np.arange(last[-1])
+    return Windows(windows.rows[windows.index[mask]], index.astype(np.int32), windows.length)
+
+
+def packed_way(network: Network, device: torch.device, told: argparse.Namespace) -> Way:
+    """As `BundleScorer` does it."""
+    if device.type == "cpu":
+        return lambda some: run(network, some, device).logits
+    reader = RecordedReader(FlatBert(network, told.precision), device)
+    return lambda some: reader.run(some).logits
 
 
 def measure(
-    network: Network, windows: Windows, device: torch.device, told: argparse.Namespace
+    network: Network,
+    packed: Way,
+    windows: Windows,
+    device: torch.device,
+    told: argparse.Namespace,
 ) -> dict[str, Any]:
     """Windows a second of each way, and what else there is to tell."""
     ways: dict[str, tuple[int, Way]] = {
-        "packed": (len(windows), lambda some: run(network, some, device).logits),
+        "packed": (len(windows), packed),
         "padded": (told.padded, lambda some: padded(network, some, device, BATCH, False)),
         "alone": (told.alone, lambda some: padded(network, some, device, 1, False)),
     }
@@ -125,7 +155,7 @@ def measure(
             if round_ >= 0:
                 rates[name].append(len(some) / (time.perf_counter() - began))
     count = len(said["alone"])
-    small = small_ms(network, windows, device, told)
+    small = small_ms(packed, windows, told)
     middle = {name: statistics.median(some) for name, some in rates.items()}
     return {
         "mean events": float(windows.length.mean()),
@@ -139,19 +169,20 @@ def measure(
         "FLOP a window": flops_of(network, windows, device),
         "small batch p50 ms": float(np.quantile(small, 0.5)),
         "small batch p99 ms": float(np.quantile(small, 0.99)),
+        "small batch max ms": float(max(small)),
     }
 
 
-def small_ms(
-    network: Network, windows: Windows, device: torch.device, told: argparse.Namespace
-) -> list[float]:
-    """Host to host, one small batch after the other."""
+def small_ms(packed: Way, windows: Windows, told: argparse.Namespace) -> list[float]:
+    """Host to host, one small batch with its own rows after the other."""
     rng, found = np.random.default_rng(1), []
-    for at in range(-3, told.small_rounds):
+    for at in range(-20, told.small_rounds):
         begin = int(rng.integers(max(1, len(windows) - told.small)))
         some = windows.take(np.arange(begin, min(begin + told.small, len(windows))))
+        rows, index = np.unique(some.index, return_inverse=True)
+        some = Windows(some.rows[rows], index.reshape(some.index.shape), some.length)
         began = time.perf_counter()
-        run(network, some, device)
+        packed(some)
         if at >= 0:
             found.append((time.perf_counter() - began) * 1000)
     return found

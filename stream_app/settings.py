@@ -315,6 +315,9 @@ class ScorerSettings(Section):
     threads: int = Field(
         default=1, ge=0, description="CPU threads of the scorer; 2 on busy cores are far slower"
     )
+    precision: Literal["bf16", "fp8"] = Field(
+        default="bf16", description="of a BERT's linear layers on CUDA; fp8 from Hopper on"
+    )
 
     @field_validator("trusted_keys")
     @classmethod

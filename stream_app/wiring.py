@@ -95,7 +95,10 @@ def load_scorer(settings: Settings, likelihood: bool = False) -> tuple[BundleSco
     """
     chosen = settings.scorer
     bundle = load_bundle(chosen.bundle, chosen.device, chosen.members, chosen.trusted_keys)
-    scorer = BundleScorer(bundle, threads=chosen.threads, likelihood=likelihood)
+    precision = "bf16" if likelihood else chosen.precision
+    scorer = BundleScorer(
+        bundle, threads=chosen.threads, likelihood=likelihood, precision=precision
+    )
     return scorer, SchemaEncoder(bundle.schema)
 
 

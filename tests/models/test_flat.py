@@ -1,0 +1,68 @@
+"""Windows without filling are scored as they are in rectangles.
+
+Triton's interpreter (`tests/conftest.py`) stands for the GPU; what only a GPU shows, graphs and
+bf16, `scripts/bench_scorer.py --device cuda` compares.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from models.bundle import Bundle
+from models.dataset import Dataset
+from models.features import words
+from models.flat import LONGEST, Bucket, FlatBert, suits
+from models.inference import run
+from models.packing import left_aligned, lines_of
+from models.scorer import BundleScorer
+from stream_app.core.errors import Misconfigured
+
+pytest.importorskip("triton")
+from models.attention_kernel import attend
+
+
+def test_flat_windows_score_like_rectangles(
+    bundle: Bundle, dataset: Dataset, some: np.ndarray
+) -> None:
+    windows, network = dataset.windows.take(some[:40]), bundle.network
+    assert suits(network)
+    order, size = lines_of(windows, shared=True), Bucket(1024)
+    length = windows.length[order.lines]
+    ends = np.cumsum(length)
+    assert size.holds(int(ends[-1]), len(length), len(windows))
+    flat = FlatBert(network, compiled=False)
+    held = torch.zeros(size.lines, LONGEST, flat.words, dtype=torch.int64)
+    index = torch.from_numpy(left_aligned(windows, order.lines, LONGEST).astype(np.int64))
+    held[: len(length)] = words(windows.rows)[index]
+    own = np.repeat(ends - length, np.diff(order.ends, prepend=0)) + windows.length[order.windows]
+    read = F.pad(torch.from_numpy(own - 1), (0, size.reads - len(own)))
+    lengths = F.pad(torch.from_numpy(length), (0, size.lines - len(length)))
+    with torch.inference_mode():
+        told = flat.read(held, lengths, torch.arange(size.tokens), read)[: len(own)].numpy()
+    found = np.empty_like(told)
+    found[order.windows] = told
+    expected = run(network, windows, torch.device("cpu"))
+    np.testing.assert_allclose(found[:, :-1], expected.logits, atol=1e-4)
+    np.testing.assert_allclose(found[:, -1], expected.surprise, atol=1e-4)
+
+
+def test_attention_stays_within_a_window_of_any_length() -> None:
+    lengths, heads, width = [1, 16, 17, 33, 64, 5], 2, 16
+    begins = torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32)
+    qkv = torch.randn(int(begins[-1]), 3 * heads * width)
+    found = attend(qkv, begins, len(lengths), heads, LONGEST)
+    for begin, end in zip(begins[:-1].tolist(), begins[1:].tolist(), strict=True):
+        parts = (part.reshape(-1, heads, width) for part in qkv[begin:end].chunk(3, 1))
+        query, key, value = (part.transpose(0, 1) for part in parts)
+        own = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        torch.testing.assert_close(
+            found[begin:end], own.transpose(0, 1).flatten(1), atol=1e-5, rtol=0
+        )
+
+
+def test_fp8_is_refused_where_there_is_none(bundle: Bundle) -> None:
+    with pytest.raises(Misconfigured, match="fp8"):
+        BundleScorer(bundle, precision="fp8")
