@@ -10,12 +10,15 @@ from typing import Any
 
 import aiokafka
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.errors import GroupLoadInProgressError, IllegalStateError, KafkaError, for_code
+from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 COMMIT_TIMEOUT_S = 5.0
+NO_OFFSET = -1  # so Kafka says that nothing is committed
+PAUSE_S = 0.1  # before a coordinator that is not ready is asked again
 
 
 class FetchThread(driver.AIOKafkaConsumerThread):
@@ -82,9 +85,47 @@ class FetchThread(driver.AIOKafkaConsumerThread):
         starts: dict[TP, int] = {}
         for tp in partitions:
             partition = TopicPartition(tp.topic, tp.partition)
-            offset = await consumer.committed(partition)
+            offset = await committed_offset(consumer._coordinator, partition)
             if offset is None:
                 offset = (await consumer.beginning_offsets([partition]))[partition]
             consumer.seek(partition, offset)
             starts[tp] = offset
         return starts
+
+
+async def committed_offset(coordinator: Any, place: TopicPartition) -> int | None:
+    """What the group has committed of a partition; None if that is nothing.
+
+    aiokafka's own `committed` looks for errors beside each partition alone. A coordinator that is
+    just loading answers with one error for all and names no partition: aiokafka takes that for a
+    group without offsets, and everything would be read again from the beginning.
+
+    Asks until there is an answer. Raises KafkaError if asking again would not help.
+    """
+    request = OffsetFetchRequest(coordinator.group_id, [(place.topic, [place.partition])])
+    while True:
+        await coordinator.ensure_coordinator_known()
+        try:
+            return _told(await coordinator._send_req(request), place)
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+            if not isinstance(error, GroupLoadInProgressError):
+                coordinator.coordinator_dead()  # look for it anew
+            await asyncio.sleep(PAUSE_S)
+
+
+def _told(answer: Any, place: TopicPartition) -> int | None:
+    """The offset in an answer that has one, or says that there is none. Raises KafkaError."""
+    _raise(getattr(answer, "error_code", 0))  # not there before version 2
+    for topic, partitions in answer.topics:
+        for partition, offset, _metadata, error_code in partitions:
+            if (topic, partition) == place:
+                _raise(error_code)
+                return None if offset == NO_OFFSET else offset
+    raise KafkaError(f"Kafka was asked for the committed offset of {place}, and told of others")
+
+
+def _raise(error_code: int) -> None:
+    if error_code:
+        raise for_code(error_code)()

@@ -13,8 +13,11 @@ from typing import Any
 import aiokafka
 import faust
 import pytest
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.protocol.commit import OffsetFetchResponse_v3
+from aiokafka.protocol.types import Int16
 from faust.app import base as app_base
 from faust.exceptions import ConsumerNotStarted, ImproperlyConfigured
 from faust.tables.recovery import Recovery
@@ -256,6 +259,21 @@ async def test_before_the_thread_runs_its_consumer_is_missing_with_a_word(app: f
     consumer._thread.thread_loop.close()
     with pytest.raises(ConsumerNotStarted):
         consumer._thread._ensure_consumer()
+
+
+def test_a_consumer_asks_its_groups_coordinator_as_we_do() -> None:
+    own = GroupCoordinator
+    assert "self._coordinator = GroupCoordinator(" in inspect.getsource(aiokafka.AIOKafkaConsumer)
+    assert parameters(own._send_req) == ["self", "request"]
+    assert inspect.iscoroutinefunction(own._send_req)
+    asking = inspect.getsource(own.fetch_committed_offsets)
+    assert "await self.ensure_coordinator_known()" in asking
+    asked = inspect.getsource(own._do_fetch_commit_offsets)
+    assert "OffsetFetchRequest(self.group_id, list(partitions_by_topic.items()))" in asked
+    assert "self.coordinator_dead()" in asked
+    assert ("error_code", Int16) in zip(
+        OffsetFetchResponse_v3.SCHEMA.names, OffsetFetchResponse_v3.SCHEMA.fields, strict=True
+    )
 
 
 async def test_the_watch_for_stuck_messages_asks_our_consumer_else_it_warns_for_ever(

@@ -14,11 +14,19 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaConnectionError, UnknownTopicOrPartitionError
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    KafkaConnectionError,
+    UnknownTopicOrPartitionError,
+)
+from aiokafka.protocol.commit import OffsetFetchRequest, OffsetFetchResponse_v3
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
+import stream_app.transport.thread
 import stream_app.transport.transactions
 from stream_app.core.record import Source
+from stream_app.transport.thread import committed_offset
 from stream_app.transport.transactions import Transactions
 from tests.builders import click, records
 from tests.transport.fakes import TP0, TP1, Played, PlayedFetcher, app_in
@@ -31,6 +39,10 @@ DEFECTS = {
     "aiokafka's seek_to_committed does not move a partition without commit": (
         "test_aiokafka_still_does_not_seek_without_a_commit",
         "test_a_partition_without_commit_is_read_from_its_beginning",
+    ),
+    "aiokafka takes a coordinator that is loading for a group without offsets": (
+        "test_aiokafka_still_takes_a_loading_coordinator_for_a_group_without_offsets",
+        "test_a_coordinator_that_is_loading_is_asked_again",
     ),
     "acks known by offset alone: a late one acks what came again": (
         "test_a_late_ack_after_a_rebalance_commits_nothing_of_what_came_again",
@@ -104,18 +116,64 @@ async def _nothing() -> None:
     return None
 
 
+LOADING, MOVED, FORBIDDEN = 14, 16, 30  # Kafka's error codes
+
+
+class Coordinator:
+    """A group's coordinator: the first of two partitions has a commit; first it has `errors`."""
+
+    group_id = "g"
+
+    def __init__(self, *errors: int) -> None:
+        self.errors = list(errors)
+        self.looked_for = 0
+
+    async def ensure_coordinator_known(self) -> None:
+        pass
+
+    def coordinator_dead(self) -> None:
+        self.looked_for += 1
+
+    async def _send_req(self, request: OffsetFetchRequest) -> OffsetFetchResponse_v3:
+        if self.errors:
+            return OffsetFetchResponse_v3(0, [], self.errors.pop(0))  # as Kafka 4.1 answers
+        (topic, numbers), *_ = request._partitions
+        told = [(number, 7 if number == 0 else -1, "", 0) for number in numbers]
+        return OffsetFetchResponse_v3(0, [(topic, told)], 0)
+
+
+async def test_aiokafka_still_takes_a_loading_coordinator_for_a_group_without_offsets() -> None:
+    """When this fails, `committed_offset` can go."""
+    fetch = GroupCoordinator._do_fetch_commit_offsets
+    partition = TopicPartition(*TP0)
+    assert await fetch(Coordinator(LOADING), [partition]) == {}
+    assert (await fetch(Coordinator(), [partition]))[partition].offset == 7
+
+
+async def test_a_coordinator_that_is_loading_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else all of the partition would come again after a restart of the broker."""
+    monkeypatch.setattr(stream_app.transport.thread, "PAUSE_S", 0.0)
+    for errors, looked_for in (((LOADING, LOADING), 0), ((MOVED, LOADING, MOVED), 2)):
+        coordinator = Coordinator(*errors)
+        assert await committed_offset(coordinator, TopicPartition(*TP0)) == 7
+        assert (coordinator.errors, coordinator.looked_for) == ([], looked_for)
+    assert await committed_offset(Coordinator(), TopicPartition(*TP1)) is None
+    with pytest.raises(GroupAuthorizationFailedError):
+        await committed_offset(Coordinator(FORBIDDEN), TopicPartition(*TP0))
+
+
 class Consumer:
     """An aiokafka consumer: two partitions, the first has a commit."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.sought: list[tuple[int, int]] = []
         self.error = error
+        self._coordinator = Coordinator()
 
     def assignment(self) -> set[TopicPartition]:
         return {TopicPartition(*TP0), TopicPartition(*TP1)}
-
-    async def committed(self, partition: TopicPartition) -> int | None:
-        return 7 if partition.partition == 0 else None
 
     async def beginning_offsets(self, partitions: Sequence[TopicPartition]) -> dict[Any, int]:
         return dict.fromkeys(partitions, 3)
