@@ -28,12 +28,12 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from confluent_kafka import Consumer, TopicPartition
-from msgspec import Struct, structs
+from msgspec import Struct, field, structs
 
 from scripts.chaos.load import Feed, Load
 from scripts.chaos.runs import judged
@@ -64,6 +64,8 @@ class Round(Struct, kw_only=True):
     doubled: int = 0
     repeats: int = 0
     other: int = 0
+    sent: int = 0
+    differences: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -143,6 +145,17 @@ class Scene:
                 since = time.monotonic()
             time.sleep(0.05)
 
+    def await_ready(self, worker: FreeWorker, patience_s: float = 180.0) -> None:
+        """Until it has partitions, also where others keep the machine busy. Raises TimeoutError."""
+        until = time.monotonic() + patience_s
+        while time.monotonic() < until:
+            with suppress(OSError):  # 503 until it has some, and no answer before that
+                worker.get("/health")
+                return
+            assert worker.process.poll() is None, worker.said()
+            time.sleep(0.1)
+        raise TimeoutError(worker.said())
+
     def close(self) -> None:
         for worker in self.workers:
             worker.close()
@@ -182,7 +195,7 @@ def rolling(scene: Scene) -> float:
     began = time.monotonic()
     for _ in range(WORKERS):
         fresh = scene.start()
-        fresh.await_ready()
+        scene.await_ready(fresh)
         old = scene.workers.pop(0)
         scene.workers.append(fresh)
         code, _ = old.stop(signal.SIGTERM)
@@ -230,7 +243,8 @@ def measure(site: Site, whats: Sequence[str], delivery: str, seed: int) -> list[
         report.repeats.total(),
     )
     one.doubled = kinds.pop("doubled", 0) + (one.repeats if one.what == "rolling" else 0)
-    one.other = kinds.total()
+    one.other, one.sent = kinds.total(), sent
+    one.differences = [f"{d.kind} {d.place}: {d.detail}" for d in report.differences[:20]]
     return rounds
 
 

@@ -131,7 +131,7 @@ SCENES: Final[dict[str, Scene]] = {
             "scorer-raises": 1,
             "scorer-hangs": 1,
         },
-        load=BROKEN,
+        load=Load(a_second=400, late=0.005, malformed=0.01),
     ),
     "cluster": Scene(
         site=three_nodes,
