@@ -236,6 +236,8 @@ def measure(site: Site, whats: Sequence[str], delivery: str, seed: int) -> list[
         for running in scene.workers:
             running.stop()
         report = judged(scene.rig, exactly_once=delivery == "exactly-once", forgotten=False)
+    if report.records < sent:
+        raise RuntimeError(f"{sent} sent, but only {report.records} read back: nothing is proved")
     kinds = report.kinds
     one.records, one.lost, one.repeats = (
         report.records,
