@@ -29,6 +29,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -115,8 +116,9 @@ class Reader(threading.Thread):
     def longest(self, since: float) -> tuple[float, float]:
         """End and length of the longest gap of any partition that ends after `since`."""
         found = (since, 0.0)
-        for times in self.arrivals.values():
-            for begin, end in zip(times, [*times[1:], time.monotonic()], strict=True):
+        for arrivals in self.arrivals.values():
+            times = [*arrivals, time.monotonic()]  # as of now: more come meanwhile
+            for begin, end in pairwise(times):
                 if end > since and end - begin > max(GAP_S, found[1]):
                     found = (end, end - begin)
         return found

@@ -122,6 +122,8 @@ class Proxy:
             if not chunk:
                 writer.transport.abort()
                 return
+            if writer.transport.is_closing():
+                return
             with contextlib.suppress(OSError):
                 writer.write(chunk)
                 await writer.drain()
