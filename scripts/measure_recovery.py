@@ -1,6 +1,7 @@
 """How long partitions stand still after a crash, and in a rolling restart, as readers see it.
 
     .venv/bin/python -m scripts.measure_recovery --rounds 5 --out recovery.json
+    .venv/bin/python -m scripts.measure_recovery --table recovery.json more.json
 
 Three workers with the settings of the product and a scorer that costs nothing take an even load on
 four partitions; a reader of committed records notes when something arrives in each partition of the
@@ -33,6 +34,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from confluent_kafka import Consumer, TopicPartition
 from msgspec import Struct, field, structs
 
@@ -267,6 +269,11 @@ def _scene(site: Site, delivery: str) -> Iterator[Scene]:
             reader.close()
 
 
+def read(path: Path) -> list[Round]:
+    """The rounds of a file."""
+    return msgspec.convert(json.loads(path.read_text()), list[Round])
+
+
 def table(rounds: list[Round]) -> str:
     """Medians and extremes, as Markdown. In s."""
     heads = ["what", "delivery", "rounds", "after", "longest gap", "bar", "missed"]
@@ -293,7 +300,11 @@ def main() -> None:
     parser.add_argument("--what", choices=WHATS, nargs="+", default=list(WHATS))
     parser.add_argument("--delivery", choices=("at-least-once", "exactly-once"))
     parser.add_argument("--out", type=Path, default=Path("recovery.json"))
+    parser.add_argument("--table", type=Path, nargs="+", help="only sum up these files")
     given = parser.parse_args()
+    if given.table:
+        print(table([one for path in given.table for one in read(path)]))
+        return
     modes = [given.delivery] if given.delivery else ["exactly-once", "at-least-once"]
     rounds: list[Round] = []
     with tempfile.TemporaryDirectory() as folder, one_node(Path(folder)) as site:
