@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -242,6 +244,17 @@ async def test_every_key_expires(client: Redis) -> None:
     keys = list(client.scan_iter("expiring:*"))
     assert sorted(keys) == [b"expiring:{0}:w:%d" % user for user in range(3)]
     assert all(3590 < client.ttl(key) <= 3601 for key in keys)
+
+
+async def test_a_user_who_was_silent_for_long_is_gone_and_begins_anew(client: Redis) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        store = RedisWindows(client, "silent", ROW, POLICY, executor=pool, ttl_s=1)
+        await slide(store, [(b"a", Act(1000, 1, 0)), (b"b", Act(1000, 2, 1))], [])
+        until = time.monotonic() + 30
+        while kept := list(client.scan_iter("silent:*")):
+            assert time.monotonic() < until, kept
+            await asyncio.sleep(0.1)
+        assert await slide(store, [(b"a", Act(1001, 3, 2))], []) == [[Act(1001, 3, 2)]]
 
 
 async def test_redis_keeps_only_what_may_be_needed(client: Redis) -> None:
