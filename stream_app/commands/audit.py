@@ -106,7 +106,10 @@ def _rules(settings: Settings) -> Rules:
     schema = schemas.load(settings.scorer.bundle / "schema.toml")
     most = largest_record(kafka.aiokafka(), kafka.outputs().values(), kafka.max_record_bytes)
     return Rules(
-        tasks=schema.tasks, windows=settings.window.policy(schema.window), most_bytes=done(most)
+        tasks=schema.tasks,
+        windows=settings.window.policy(schema.window),
+        most_bytes=done(most),
+        pseudonyms=settings.privacy.pseudonyms(),
     )
 
 

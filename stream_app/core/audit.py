@@ -212,22 +212,32 @@ class _Audit:
         if not whole or one.record.key != letter.key:
             self._report.differ("altered", place_of(one.record), "its dead letter has other bytes")
 
+    def _named(self, one: Expected) -> list[tuple[str, str]]:
+        """By which user and event an alert may call it: by pseudonym too, where there is a key."""
+        users = [one.user_id]
+        if self._rules.pseudonyms is not None:
+            users.append(self._rules.pseudonyms.of(one.user_id))
+        return [(user, one.event_id) for user in users]
+
     def _alerts(self, alerts: Iterable[Record]) -> None:
         quarantined = {
-            (self._all[p].user_id, self._all[p].event_id): p
+            name: p
             for p, ended in self._ended.items()
             if Output.QUARANTINED in ended
+            for name in self._named(self._all[p])
         }
         # Events of the range that may alert, if they are quarantined.
         known = {
-            (one.user_id, one.event_id)
+            name
             for position, one in enumerate(self._all)
             if one.fate == Fate.ACCEPTED and self._judged(position)
+            for name in self._named(one)
         }
         outside = {
-            (one.user_id, one.event_id)
+            name
             for position, one in enumerate(self._all)
             if not self._judged(position)
+            for name in self._named(one)
         }
         seen: set[int] = set()
         for alert in alerts:

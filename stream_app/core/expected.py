@@ -18,6 +18,7 @@ from xxhash import xxh3_64_intdigest
 from stream_app.core.decode import UNLIMITED, decode
 from stream_app.core.event import Tasks
 from stream_app.core.logbook import LogBook
+from stream_app.core.pseudonym import Pseudonyms
 from stream_app.core.record import Record
 from stream_app.core.window import DUPLICATE, HEAD, WindowPolicy, seq_of, source_tag
 
@@ -40,6 +41,7 @@ class Rules(Struct, frozen=True, kw_only=True):
     tasks: Tasks
     windows: WindowPolicy
     most_bytes: int = UNLIMITED  # of a record that fits the output topics
+    pseudonyms: Pseudonyms | None = None  # by which alerts may name users
 
 
 class Expected(Struct, frozen=True, gc=False):

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from stream_app.core.audit import Report, Terms, audit
 from stream_app.core.expected import Rules
 from stream_app.core.outcome import DUPLICATES, Message, Output
+from stream_app.core.pseudonym import Pseudonyms
 from stream_app.core.record import StoredRecord
-from tests.builders import TASKS, WINDOWS, Act, Desk, click, record, records
+from stream_app.pipeline import Policies
+from tests.builders import ALERTS, TASKS, WINDOWS, Act, Desk, click, record, records
 
 RULES = Rules(tasks=TASKS, windows=WINDOWS)
 ONCE = Terms(exactly_once=True)
@@ -75,6 +77,21 @@ async def test_all_is_well_where_all_is_well() -> None:
         Output.DEAD_LETTERS: 3,
         DUPLICATES: 1,
     }
+
+
+async def test_alerts_that_hide_their_users_are_known_to_who_holds_the_key() -> None:
+    names = Pseudonyms(b"a key of 32 characters or more..")
+    feed = records(*FEED)
+    desk = Desk(policies=Policies(WINDOWS, ALERTS, names, hide_users=True))
+    await desk.take_all(feed, group_records=3)
+    outputs = stored(desk.published)
+    assert len(outputs[Output.ALERTS]) == 2
+    holder = audit(feed, outputs, msgspec.structs.replace(RULES, pseudonyms=names), ONCE)
+    assert holder.ok, holder.differences
+    assert audit(feed, outputs, RULES, ONCE).kinds == {"no input": 2}
+    outputs[Output.QUARANTINED].clear()
+    holder = audit(feed, outputs, msgspec.structs.replace(RULES, pseudonyms=names), ONCE)
+    assert holder.kinds == {"lost": 2, "no input": 2}
 
 
 @pytest.mark.parametrize("output", [Output.CLEANED, Output.QUARANTINED, Output.DEAD_LETTERS])
