@@ -1,0 +1,57 @@
+"""A worker whose device hangs: the shipped model scores for a minute, and then never again.
+
+    SHOPSENTRY_... .venv/bin/python -m scripts.hung_worker 60
+
+For `scripts.measure_memory`. Settings come from the environment, as for any worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging.config
+import sys
+import threading
+import time
+from typing import Any
+
+from models.bundle import load as load_bundle
+from models.committee import Opinions
+from models.encoding import SchemaEncoder
+from models.scorer import BundleScorer
+from stream_app.core.outcome import Output
+from stream_app.edges.kafka_admin import largest_record, partition_counts
+from stream_app.edges.log import logging_config
+from stream_app.runner import Runner
+from stream_app.settings import load
+from stream_app.wiring import Outputs, worker_app
+
+
+class HungScorer(BundleScorer):
+    """Its own thread waits inside the model, as for a device that does not answer."""
+
+    hangs_at_s = float("inf")  # monotonic
+
+    def _hear(self, *asked: Any) -> Opinions:
+        if time.monotonic() > self.hangs_at_s:
+            threading.Event().wait()
+        return super()._hear(*asked)
+
+
+def main() -> None:
+    settings = load(None)
+    kafka, names = settings.kafka, settings.kafka.outputs()
+    found = asyncio.run(partition_counts(kafka.aiokafka(), 60))
+    most = asyncio.run(largest_record(kafka.aiokafka(), names.values(), kafka.max_record_bytes))
+    outputs = Outputs({output: found[names[output]] for output in Output}, most)
+    bundle = load_bundle(settings.scorer.bundle, settings.scorer.device)
+    scorer = HungScorer(bundle, threads=settings.scorer.threads)
+    scorer.hangs_at_s = time.monotonic() + float(sys.argv[1])
+    logging_of = logging_config("warning", False, False)
+    logging.config.dictConfig(logging_of)
+    encoder = SchemaEncoder(bundle.schema)
+    app = worker_app(settings, scorer, encoder, outputs, bundle.schema.window)
+    Runner(app, logging_of, "warning").run()
+
+
+if __name__ == "__main__":
+    main()
