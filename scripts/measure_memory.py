@@ -4,8 +4,9 @@
 
 A worker with the shipped model works at a backlog for a minute, and has all its buffers full; then
 a neighbour stalls, and the load goes on:
-Redis is stopped (SIGSTOP) for the rest of the time, the device hangs for the rest of the time, the
-broker is stopped for 45 s of every minute (after a minute without it a worker ends, as it should).
+Redis is stopped (SIGSTOP) for the rest of the time, the device takes 96 s for each pass, the broker
+is stopped for 45 s of every minute (after a minute without a broker, or two without a device, a
+worker ends, as it should).
 Each has servers of its own; all run side by side. What is told is the worker's resident memory: the
 median of the second minute beside the most of the minutes after it.
 """
