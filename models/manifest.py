@@ -62,7 +62,7 @@ def check(folder: Path, needed: Sequence[str]) -> Manifest:
         )
     try:
         manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise bad(folder, f"its manifest.json is damaged ({short(error)})") from error
     if manifest.format != FORMAT:
         raise BadBundle(

@@ -31,7 +31,8 @@ BUNDLE: Final = Path(__file__).resolve().parent.parent / "models" / "pretrained"
 SCHEMA: Final = schemas.load(BUNDLE / "schema.toml")
 NAMES: Final = tuple(name.replace(" ", "_") for name in fact_names(SCHEMA))
 WEIGHTS: Final = (BUNDLE / "bert" / "model.safetensors").stat().st_size
-REFUSALS: Final = (BadBundle, *bundles.UNFIT, *bundles.UNSCORABLE)
+REFUSALS: Final = (*bundles.UNFIT, *bundles.UNSCORABLE)  # what the loader catches of the others
+WHOLE: Final = (manifests.MANIFEST, manifests.SIGNATURE)  # their readers refuse by themselves
 TREE: Final = f"""feature_names={" ".join(NAMES)}
 Tree=0
 num_leaves=2
@@ -68,8 +69,12 @@ class Parts:
             part = names[zlib.crc32(name) % len(names)]
         try:
             PARTS[part](self, content)
-        except REFUSALS as error:
-            return "refused" if str(error) or repr(error) else "refused without a word"
+        except BadBundle as error:
+            return "refused" if str(error) else "refused without a word"
+        except REFUSALS:
+            if part in WHOLE:
+                raise
+            return "refused"
         return "read"
 
     def _manifest(self, content: bytes) -> None:

@@ -74,6 +74,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         edit("manifest.json", lambda m: m.update(version="shop-tiny-00000000")),
         "version does not belong",
     ),
+    "a manifest that is no text": (
+        lambda f: (f / "manifest.json").write_bytes(b'{"format": 2, "version": "\xa3"}'),
+        "manifest.json is damaged",
+    ),
     "a manifest cut short": (
         lambda f: (f / "manifest.json").write_bytes(b'{"format": 1'),
         "manifest.json is damaged",
