@@ -223,7 +223,7 @@ def _labels(paths: Sequence[Path]) -> Iterator[Label]:
     for number, line in enumerate(lines_of(paths), 1):
         try:
             yield decoder.decode(line)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise Misconfigured(f"line {number} of the labels is no label: {error}") from error
 
 

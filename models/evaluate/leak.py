@@ -56,7 +56,7 @@ def _events(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
     for line in lines_of(paths):
         try:
             event = decode(line)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             continue
         own = event.get("data", event) if isinstance(event, dict) else None
         if isinstance(own, dict):  # a CloudEvents envelope has the event in `data`

@@ -152,7 +152,7 @@ def _labels(paths: Sequence[Path]) -> pl.DataFrame:
     for number, line in enumerate(lines_of(paths), 1):
         try:
             one = decoder.decode(line)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise Misconfigured(f"line {number} of the labels is no label: {error}") from error
         row = (one.label, one.family, one.difficulty, one.campaign, one.look_alike)
         found[one.event_id] = (one.event_id, *row)

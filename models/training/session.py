@@ -39,7 +39,7 @@ class Session:
                 self._compare(msgspec.json.decode(path.read_bytes()), asked)
                 return True
             path.write_bytes(msgspec.json.format(msgspec.json.encode(asked), indent=1))
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Misconfigured(
                 f"{self.folder} is damaged: begin anew with --fresh, or delete it"
             ) from error

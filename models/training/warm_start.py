@@ -88,7 +88,7 @@ def _checkpoint(folder: Path, attention: Attention, window: int) -> Start:
 
     try:
         told = msgspec.json.decode((folder / "config.json").read_bytes(), type=dict[str, Any])
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Misconfigured(
             f"{folder} has no config.json that can be read: it is neither a checkpoint in Hugging "
             "Face format nor a bundle"

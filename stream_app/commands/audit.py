@@ -119,7 +119,7 @@ def _lines(path: Path) -> list[Offline]:
         return [decoder.decode(line) for line in path.read_bytes().splitlines() if line.strip()]
     except OSError as error:
         raise Misconfigured(f"{path} cannot be read: {error.strerror}") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Misconfigured(f"{path} is no output of `shopsentry score`: {error}") from error
 
 
