@@ -50,10 +50,16 @@ class SchemaEncoder:
         own = schema.of_kind("category", "amount", "ordinal")
         self._columns = [(f.name, _column(f)) for f in own]
         self._unseen = [f.name for f in schema.of_kind("context")]
+        items = [f.name for f in schema.of_kind("category") if f.source == "item_id"]
+        self._item = items[0] if items else None
 
     @property
     def row(self) -> np.dtype[np.void]:
         return self._row
+
+    @property
+    def item_field(self) -> str | None:
+        return self._item
 
     def encode(self, events: Sequence[Event]) -> Rows:
         """Rows of `events`, `seq` left at 0. Their types must be the schema's."""

@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from stream_app.core.decode import Rejected
 from stream_app.core.event import Event
-from stream_app.core.messages import AlertData, CloudEvent, RiskData
+from stream_app.core.messages import AlertData, CampaignData, CloudEvent, RiskData
 from stream_app.core.outcome import Message, Output, Stamp, dead_letter, passed_on
 from stream_app.core.record import StoredRecord
 from stream_app.core.score import Reason, Scores
@@ -50,6 +50,16 @@ class UserRisk(CloudEvent, frozen=True, kw_only=True):
     data: RiskData
 
 
+class Campaign(CloudEvent, frozen=True, kw_only=True):
+    """Several users look as if they worked together. Key and subject: the campaign's id."""
+
+    specversion: Literal["1.0"] = "1.0"
+    type: Literal["shopsentry.campaign.v1"]
+    time: Moment
+    datacontenttype: Literal["application/json"] = "application/json"
+    data: CampaignData
+
+
 HEADERS = {
     "shopsentry-score": "calibrated score of the event, 0 to 1, three digits",
     "shopsentry-task": "the task that it was scored under",
@@ -71,13 +81,14 @@ PURPOSE = {
     Output.ALERTS: "At most one alert for a user and task within the cool-down.",
     Output.DEAD_LETTERS: "Records that are no valid event, came too late or cannot be scored.",
     Output.USER_RISK: "Compacted: the newest share of anomalous behaviour of each user.",
+    Output.CAMPAIGNS: "Campaigns of several users at one thing: begun, grown, closed.",
 }
 
 
 def documents() -> dict[str, str]:
     """File name -> content."""
     schemas = {"event": event_schema(), "alert": output_schema(Alert)}
-    schemas["user-risk"] = output_schema(UserRisk)
+    schemas |= {"user-risk": output_schema(UserRisk), "campaign": output_schema(Campaign)}
     made = {
         f"{name}.schema.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
         for name, schema in schemas.items()
@@ -164,6 +175,7 @@ def asyncapi() -> Json:
                     "payload": {"description": "the bytes of the input, whatever they are"},
                 },
                 "user-risk": {"payload": _file("user-risk")},
+                "campaigns": {"payload": _file("campaign")},
             },
             "schemas": {
                 "envelope": {

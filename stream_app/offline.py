@@ -42,6 +42,7 @@ class Totals(Struct):
     outcomes: Counter[str]
     dead: Counter[str]
     alerts: int = 0
+    campaigns: int = 0  # news of them
 
 
 class OfflineScorer:
@@ -51,6 +52,7 @@ class OfflineScorer:
         self._pipeline = pipeline
         self._tasks = tasks
         self._next_offset = 0
+        self.campaigns: list[bytes] = []  # news of campaigns, as they would be in Kafka
         self.totals = Totals(Counter({kind: 0 for kind in OUTCOMES}), Counter())
 
     async def remember(self, lines: Iterable[bytes]) -> AsyncIterator[int]:
@@ -68,6 +70,9 @@ class OfflineScorer:
             outcome = self._pipeline.compose(decided)
             self.totals.dead.update(outcome.dead)
             self.totals.alerts += outcome.counts[Output.ALERTS]
+            news = outcome.messages.get(Output.CAMPAIGNS, ())
+            self.totals.campaigns += len(news)
+            self.campaigns += [message.value or b"" for message in news]
             for kind in OUTCOMES:
                 self.totals.outcomes[kind] += outcome.counts[kind]
             yield self._judged(decided)

@@ -1,7 +1,7 @@
 """One group of records through all stages, in four steps.
 
     read     decode -> join the users' logs -> windows as of each event
-    decide   score -> threshold -> reasons and cool-down for the anomalous
+    decide   score -> threshold -> reasons, cool-down and campaigns for the anomalous
     compose  one outcome and its messages for every record
     publish  hand the messages to the outbox, in order
 
@@ -17,14 +17,24 @@ import numpy as np
 from msgspec import Struct
 
 from stream_app.core.alerting import AlertPolicy, Anomaly, Verdict
+from stream_app.core.campaign import News
 from stream_app.core.decision import decide
 from stream_app.core.decode import UNLIMITED, Decoded, decode
 from stream_app.core.messages import Composer
 from stream_app.core.outcome import Decided, Outcome, Seen
-from stream_app.core.ports import AlertLog, ContextStore, EventEncoder, Outbox, Scorer, WindowStore
+from stream_app.core.ports import (
+    AlertLog,
+    CampaignStore,
+    ContextStore,
+    EventEncoder,
+    Outbox,
+    Scorer,
+    WindowStore,
+)
 from stream_app.core.pseudonym import Pseudonyms
 from stream_app.core.record import Record, Source
-from stream_app.core.score import NO_LIMITS, NO_SCORES
+from stream_app.core.score import NO_LIMITS, NO_SCORES, Scores
+from stream_app.core.sighting import sighting
 from stream_app.core.window import Ints, WindowPolicy, Windows, as_of, seq_of, source_tag
 
 _log = logging.getLogger("shopsentry.pipeline")
@@ -50,12 +60,14 @@ class Pipeline:
         policies: Policies,
         most_bytes: int = UNLIMITED,
         context: ContextStore | None = None,
+        campaigns: CampaignStore | None = None,
     ) -> None:
         """`most_bytes` of a record fit the output topics, with the headers that we add. `context`
-        for schemas that ask for it.
+        for schemas that ask for it; without `campaigns` nobody looks for them.
         """
         self._encoder = encoder
         self._context = context
+        self._campaigns = campaigns
         self._windows = windows
         self._scorer = scorer
         self._alerts = alerts
@@ -79,13 +91,14 @@ class Pipeline:
         offsets = np.fromiter((r.offset for r in decoded.records), np.uint64, len(rows))
         rows["seq"] = offsets + np.uint64(seq_of(source_tag(source.topic), 1))
         users = [event.user_id.encode() for event in decoded.events]
+        ages_ms = None
         if self._context is not None:
-            await self._context.fill(source.partition, users, rows)
+            ages_ms = await self._context.fill(source.partition, users, rows)
         logs = await self._windows.slide(source, users, rows, committed)
         accepted, windows = as_of(logs, self._policies.window)
         of_type = self._scorer.tasks.of_type
         tasks = np.array([of_type[event.type] for event in decoded.events], np.int64)
-        return Seen(source, decoded, logs.place, accepted, windows, tasks[accepted])
+        return Seen(source, decoded, logs.place, accepted, windows, tasks[accepted], ages_ms)
 
     async def decide(self, seen: Seen) -> Decided:
         """Stages 3 to 6, in offset order too. Raises StoreUnavailable, DeviceFailed."""
@@ -110,7 +123,18 @@ class Pipeline:
             anomalous,
             dict(zip(which.tolist(), reasons, strict=True)),
             dict(zip(which.tolist(), verdicts, strict=True)),
+            await self._news(seen, scores, which),
         )
+
+    async def _news(self, seen: Seen, scores: Scores, which: Ints) -> dict[int, list[News]]:
+        """Of campaigns, by the anomalous window that tells them."""
+        if self._campaigns is None:
+            return {}
+        item = self._encoder.item_field
+        found = {w: sighting(seen, scores, w, item) for w in which.tolist()}
+        told = await self._campaigns.follow([s for s in found.values() if s.things])
+        by_window = zip([w for w, s in found.items() if s.things], told, strict=True)
+        return {window: news for window, news in by_window if news}
 
     def _tell(self, seen: Seen, which: Ints, verdicts: Sequence[Verdict]) -> None:
         """Who alerts, by pseudonym, and for which record."""

@@ -30,6 +30,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from stream_app.core.alerting import AlertPolicy
+from stream_app.core.campaign import CampaignPolicy
 from stream_app.core.errors import Misconfigured
 from stream_app.core.outcome import Output
 from stream_app.core.pseudonym import LEAST_KEY, Pseudonyms
@@ -295,6 +296,29 @@ class AlertSettings(Section):
         )
 
 
+class CampaignSettings(Section):
+    """When anomalous events of several users are one campaign."""
+
+    quiet_s: Positive = Field(
+        default=CampaignPolicy().quiet_ms / 1000,
+        description="s of event time without a further event after which a campaign is over",
+    )
+    users: int = Field(
+        default=CampaignPolicy().users, ge=2, description="users that make a campaign, at least"
+    )
+    strength: float = Field(
+        default=CampaignPolicy().strength,
+        ge=0,
+        le=1,
+        description="how coordinated these users must look: 0 any, 1 none",
+    )
+
+    def policy(self) -> CampaignPolicy:
+        return CampaignPolicy(
+            quiet_ms=round(self.quiet_s * 1000), users=self.users, strength=self.strength
+        )
+
+
 class ScorerSettings(Section):
     """The model and what it runs on."""
 
@@ -409,6 +433,7 @@ class Settings(BaseSettings):
     redis: RedisSettings = RedisSettings()
     window: WindowSettings = WindowSettings()
     alerts: AlertSettings = AlertSettings()
+    campaigns: CampaignSettings = CampaignSettings()
     scorer: ScorerSettings = ScorerSettings()
     flow: FlowSettings = FlowSettings()
     web: WebSettings = WebSettings()

@@ -29,11 +29,18 @@ from stream_app.core.pseudonym import Pseudonyms
 from stream_app.core.window import WindowPolicy
 from stream_app.edges.group_start import start_at_the_end
 from stream_app.edges.kafka_admin import check_group, ensure_topics, largest_record
-from stream_app.edges.memory import MemoryAlertLog, MemoryContext, MemoryOutbox, MemoryWindows
+from stream_app.edges.memory import (
+    MemoryAlertLog,
+    MemoryCampaigns,
+    MemoryContext,
+    MemoryOutbox,
+    MemoryWindows,
+)
 from stream_app.edges.metrics import PrometheusMeter
 from stream_app.edges.outbox import KafkaOutbox, OutputTopics, TransactionalOutbox
 from stream_app.edges.preflight import check_port, check_redis
 from stream_app.edges.redis_alerts import RedisAlertLog
+from stream_app.edges.redis_campaigns import RedisCampaigns
 from stream_app.edges.redis_client import connect
 from stream_app.edges.redis_context import RedisContext
 from stream_app.edges.redis_windows import RedisWindows
@@ -114,6 +121,7 @@ def offline_scorer(settings: Settings) -> OfflineScorer:
         MemoryOutbox(),
         limits,
         context=Counted(MemoryContext(encoder.schema.context), encoder.schema),
+        campaigns=MemoryCampaigns(settings.campaigns.policy()),
     )
     return OfflineScorer(pipeline, scorer.tasks.names)
 
@@ -150,6 +158,7 @@ def worker_app(
         limits,
         outputs.most_bytes,
         context,
+        RedisCampaigns(redis, prefix, settings.campaigns.policy(), executor=executor),
     )
     folder = tempfile.mkdtemp(prefix="shopsentry-")  # Faust wants one; nothing is kept in it
     meter, token = PrometheusMeter(), settings.web.token

@@ -16,15 +16,22 @@ import numpy as np
 from xxhash import xxh3_64_intdigest
 
 from stream_app.core.alerting import AlertPolicy
+from stream_app.core.campaign import CampaignPolicy
 from stream_app.core.decision import Thresholds
 from stream_app.core.event import Event, Tasks
 from stream_app.core.ledger import Ledger
 from stream_app.core.outcome import Outcome
-from stream_app.core.ports import AlertLog, Outbox, Scorer, WindowStore
+from stream_app.core.ports import AlertLog, CampaignStore, Outbox, Scorer, WindowStore
 from stream_app.core.record import Headers, RecordBatch, Source, StoredRecord
 from stream_app.core.score import Floats
 from stream_app.core.window import HEAD, Ints, Rows, WindowPolicy, Windows, seq_of, source_tag
-from stream_app.edges.memory import FixedScorer, MemoryAlertLog, MemoryOutbox, MemoryWindows
+from stream_app.edges.memory import (
+    FixedScorer,
+    MemoryAlertLog,
+    MemoryCampaigns,
+    MemoryOutbox,
+    MemoryWindows,
+)
 from stream_app.pipeline import Pipeline, Policies
 
 EVENTS: Final = Source("shop.events", 0)
@@ -38,6 +45,7 @@ THRESHOLDS: Final = Thresholds((0.5, 0.6, 0.7))
 WINDOWS: Final = WindowPolicy(size=4, slack=3, span_ms=100_000, lateness_ms=60_000)
 ALERTS: Final = AlertPolicy(cooldown_ms=1000)
 POLICIES: Final = Policies(WINDOWS, ALERTS)
+CAMPAIGNS: Final = CampaignPolicy()
 
 Act = dict[str, Any]  # an event as its producer writes it
 
@@ -112,15 +120,17 @@ def batch(of: Sequence[StoredRecord], source: Source = EVENTS) -> RecordBatch:
 
 
 class SmallEncoder:
-    """An `EventEncoder`: of an event's fields, its type and its score alone."""
+    """An `EventEncoder`: of an event's fields, its type, item and score alone."""
 
-    row = np.dtype([*HEAD, ("type", "u1"), ("score", "<f4")])
+    row = np.dtype([*HEAD, ("type", "u1"), ("score", "<f4"), ("item", "<u4")])
+    item_field = "item"
 
     def encode(self, events: Sequence[Event]) -> Rows:
         rows = np.zeros(len(events), self.row)
         for row, event in zip(rows, events, strict=True):
             row["at_ms"] = event.at_ms
             row["id"] = xxh3_64_intdigest((event.event_id or "").encode())
+            row["item"] = xxh3_64_intdigest((event.item_id or "").encode()) & 0xFFFF
             row["type"] = TASKS.of_type[event.type]
             score = (event.attributes or {}).get("score") or 0.0
             row["score"] = np.nan if score == POISON else score
@@ -144,6 +154,7 @@ class Desk:
         alerts: AlertLog | None = None,
         outbox: Outbox | None = None,
         policies: Policies = POLICIES,
+        campaigns: CampaignStore | None = None,
     ) -> None:
         self.memory = MemoryOutbox()
         self.published = self.memory.messages
@@ -156,6 +167,7 @@ class Desk:
             alerts or MemoryAlertLog(ALERTS),
             outbox or self.memory,
             policies,
+            campaigns=campaigns or MemoryCampaigns(CAMPAIGNS),
         )
 
     async def take(

@@ -64,6 +64,7 @@ async def outputs() -> Desk:
                 click("u2", at_ms=0),
                 click("u3", at_ms=0, score=POISON),
                 b"nonsense",
+                *(click(f"g{n}", at_ms=20, score=0.9, item_id="i1") for n in range(3)),
                 first=1,
             ),
         ]
@@ -78,7 +79,12 @@ def test_the_documents_are_those_that_the_code_makes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("output", "schema"), [(Output.ALERTS, "alert"), (Output.USER_RISK, "user-risk")]
+    ("output", "schema"),
+    [
+        (Output.ALERTS, "alert"),
+        (Output.USER_RISK, "user-risk"),
+        (Output.CAMPAIGNS, "campaign"),
+    ],
 )
 async def test_what_is_published_keeps_to_its_schema(output: Output, schema: str) -> None:
     checks = validator(schema)

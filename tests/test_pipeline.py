@@ -47,7 +47,7 @@ def streams(draw: st.DrawFn, at_most: int = 60) -> list[StoredRecord]:
             score = draw(st.sampled_from([None, 0.1, 0.1, 0.55, 0.95, POISON]))
             kind = draw(st.sampled_from(["click", "browse", "purchase", "cart", "teleport"]))
             number = draw(st.sampled_from([offset, offset, offset, max(0, offset - 1), 0]))
-            event = act(kind, user, now - late_ms, score, event_id=f"{user}{number}")
+            event = act(kind, user, now - late_ms, score, event_id=f"{user}{number}", item_id="one")
             made_of = draw(st.sampled_from([event, event, envelope(event)]))
             value, key = json.dumps(made_of).encode(), draw(st.sampled_from([None, user.encode()]))
         headers = (("trace", b"%d" % offset),) if draw(st.booleans()) else ()
@@ -128,6 +128,7 @@ async def test_groups_of_1_7_and_512_give_the_same_outputs() -> None:
                 n * 40 - (65_000 if n % 23 == 22 else 300 * (n % 5)),
                 scores[n % 7],
                 event_id=f"e{n - 12 if n % 29 == 28 else n}",
+                item_id=f"i{n % 3}",
             )
             for n in range(1500)
         )
@@ -161,7 +162,7 @@ async def test_a_group_delivered_again_gives_the_same_messages(
     first = data.draw(st.integers(0, len(seen) - 1))
     for part, before in seen[first:]:
         again = (await desk.take(part)).messages
-        for output in (*PASSED_ON, Output.ALERTS):
+        for output in (*PASSED_ON, Output.ALERTS, Output.CAMPAIGNS):
             assert again.get(output) == before.get(output)
         # The risk of a user is a state, not an event: told again, it is the newest.
         assert _last_of_each(again).keys() == _last_of_each(before).keys()

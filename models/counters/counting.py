@@ -16,7 +16,7 @@ from models.counters.act import Clock, Fields, acts_of
 from models.counters.aggregates import Stream
 from models.schema import COUNTED, Schema
 from stream_app.core.ports import ContextStore
-from stream_app.core.window import Rows
+from stream_app.core.window import Ints, Rows
 
 
 def names_for(schema: Schema) -> tuple[str, ...]:
@@ -57,6 +57,7 @@ class Counted:
     def __init__(self, store: ContextStore, schema: Schema) -> None:
         self._store, self._counting = store, Counting(schema)
 
-    async def fill(self, partition: int, users: Sequence[bytes], rows: Rows) -> None:
-        await self._store.fill(partition, users, rows)
+    async def fill(self, partition: int, users: Sequence[bytes], rows: Rows) -> Ints | None:
+        ages_ms = await self._store.fill(partition, users, rows)
         self._counting.fill(users, rows)
+        return ages_ms

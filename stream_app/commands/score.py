@@ -32,6 +32,10 @@ def score(
     model: Annotated[
         Path | None, typer.Option(help="Folder of the model bundle; else as in the settings.")
     ] = None,
+    campaigns: Annotated[
+        Path | None,
+        typer.Option(help="Where news of campaigns go, as they would be in Kafka, one a line."),
+    ] = None,
     members: Annotated[
         str | None,
         typer.Option(help="Members of the bundle that score, with commas between; else all."),
@@ -45,12 +49,17 @@ def score(
     settings = settings_of(context).but("scorer", bundle=model, members=names_of(members))
     for path in (source, *(history or [])):
         _check(path, out)
+        if campaigns is not None:
+            _check(path, campaigns)
 
     from stream_app.wiring import offline_scorer  # seconds: what is wrong is told before
 
     scorer = offline_scorer(settings)
     with _opened(out) as written:
         asyncio.run(_score(scorer, source, history or [], written))
+    if campaigns is not None:
+        with _opened(campaigns) as told:
+            told.writelines(news + b"\n" for news in scorer.campaigns)
     _tell(scorer.totals)
 
 
@@ -106,4 +115,5 @@ def _tell(totals: Totals) -> None:
     counts = ", ".join(f"{count} {kind}" for kind, count in totals.outcomes.items())
     reasons = ", ".join(f"{count} {reason}" for reason, count in totals.dead.most_common())
     why = f" ({reasons})" if reasons else ""
-    typer.echo(f"{counts}; {totals.alerts} alerts{why}", err=True)
+    told = f"{totals.alerts} alerts, {totals.campaigns} news of campaigns"
+    typer.echo(f"{counts}; {told}{why}", err=True)

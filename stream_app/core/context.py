@@ -100,6 +100,12 @@ def visits_of(
     return Visits(things, bucket, user, crowd.visits(bucket, user, marks))
 
 
+def ages_ms(rows: Rows, first_seen: Sequence[int]) -> Ints:
+    """(events,) since the bucket of each user's first event."""
+    age: Ints = rows["at_ms"] - np.asarray(first_seen, np.int64) * BUCKET_MS
+    return age
+
+
 class ContextBook:
     """Crowds by thing, in memory: all there are, or a cache of them. Pure; no clock."""
 
@@ -184,15 +190,16 @@ class SiteBook:
         self._crowds = ContextBook(plan)
         self._accounts = Accounts()
 
-    def fill(self, partition: int, users: Sequence[bytes], rows: Rows) -> None:
+    def fill(self, partition: int, users: Sequence[bytes], rows: Rows) -> Ints | None:
         """See `ports.ContextStore`; does nothing under an empty plan."""
         if not self._plan or not len(rows):
-            return
+            return None
         user = numbers_of(users)
         first, _ = self._accounts.first_seen(
             partition, user.tolist(), crowd.buckets(rows["at_ms"]).tolist()
         )
         self._crowds.tell(visits_of(self._plan, rows, user, first), rows)
+        return ages_ms(rows, first)
 
 
 def _beside(visit: Crowds, of: Ints, count: int) -> Crowds:

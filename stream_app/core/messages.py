@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
+from typing import Literal
 
 import msgspec
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
 from stream_app.core.alerting import AlertPolicy
+from stream_app.core.campaign import Joined, Kind, News
+from stream_app.core.coordination import Evidence
 from stream_app.core.decode import Rejected
 from stream_app.core.event import Event, Tasks
 from stream_app.core.outcome import (
@@ -65,21 +69,39 @@ class RiskData(Struct, frozen=True, kw_only=True):
     half_life_ms: int
 
 
+class CampaignData(Struct, frozen=True, kw_only=True):
+    """Users who look as if they worked together at one thing."""
+
+    campaign_id: str
+    status: Literal["open", "closed"]
+    kind: Kind
+    thing: str  # the item's or device's id, or the query
+    events: int  # anomalous ones so far; of two messages, the one with more of them is newer
+    first_ms: int  # event time
+    last_ms: int
+    members: tuple[Joined, ...]  # of the newest events, by their first one
+    evidence: Evidence  # of the same
+    model: str  # version of the bundle
+
+
 class CloudEvent(Struct, frozen=True, kw_only=True):
-    """A CloudEvents 1.0 structured event. `id` is the input event's: repeats can be dropped."""
+    """A CloudEvents 1.0 structured event. `id` is the input event's, or the campaign's and how much
+    of it there is: repeats can be dropped.
+    """
 
     specversion: str = "1.0"
     id: str
     source: str = "shopsentry"
     type: str
-    subject: str  # user id, or what stands for it
+    subject: str  # user id, or what stands for it; campaign id
     time: str  # event time, RFC 3339
     datacontenttype: str = "application/json"
-    data: AlertData | RiskData
+    data: AlertData | RiskData | CampaignData
 
 
 ALERT_TYPE = "shopsentry.alert.v1"
 RISK_TYPE = "shopsentry.user-risk.v1"
+CAMPAIGN_TYPE = "shopsentry.campaign.v1"
 
 
 class Composer:
@@ -122,6 +144,8 @@ class Composer:
                 reasons = decided.reasons[window]
                 outcome.add(Output.QUARANTINED, passed_on(record, stamps[window], reasons))
                 self._report(outcome, decided, window, decoded.events[at], record.timestamp)
+                for news in decided.news.get(window, ()):
+                    outcome.add(Output.CAMPAIGNS, self._campaign(news, record.timestamp))
             else:
                 dead.append(Rejected(record, "poison", "the scorer fails on this event's window"))
         for rejected in sorted(dead, key=lambda letter: letter.record.offset):
@@ -166,6 +190,27 @@ class Composer:
             suppressed=verdict.suppressed,
         )
         outcome.add(Output.ALERTS, self._envelope(ALERT_TYPE, event, alert, timestamp))
+
+    def _campaign(self, news: News, timestamp: int) -> Message:
+        envelope = CloudEvent(
+            id=f"{news.id}-{'closed-' if news.closed else ''}{news.events}",
+            type=CAMPAIGN_TYPE,
+            subject=news.id,
+            time=rfc3339(news.last_ms),
+            data=CampaignData(
+                campaign_id=news.id,
+                status="closed" if news.closed else "open",
+                kind=news.thing.kind,
+                thing=news.thing.name,
+                events=news.events,
+                first_ms=news.first_ms,
+                last_ms=news.last_ms,
+                members=tuple(replace(m, user_id=self._name(m.user_id)) for m in news.members),
+                evidence=news.evidence,
+                model=self._version,
+            ),
+        )
+        return Message(news.id.encode(), msgspec.json.encode(envelope), timestamp, [])
 
     def _envelope(
         self, kind: str, event: Event, data: AlertData | RiskData, timestamp: int

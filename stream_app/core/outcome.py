@@ -1,8 +1,8 @@
 """Stage 7: every record's one outcome, and the messages that follow from it.
 
-cleaned, quarantined, dead letter or duplicate (counted only). Alerts and risk come beside that. Ids
-are derived from the input alone, so that a consumer can drop repeats; a repeat has the same bytes,
-but for the user's risk, which is always the newest.
+cleaned, quarantined, dead letter or duplicate (counted only). Alerts, risk and news of campaigns
+come beside that. Ids are derived from the input alone, so that a consumer can drop repeats; a
+repeat has the same bytes, but for the user's risk, which is always the newest.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from stream_app.core.alerting import Verdict
+from stream_app.core.campaign import News
 from stream_app.core.decode import TOO_LARGE, Decoded, Rejected
 from stream_app.core.record import Record, Source
 from stream_app.core.score import Floats, Reason, Scores
@@ -32,6 +33,7 @@ class Output(StrEnum):
     ALERTS = "alerts"
     DEAD_LETTERS = "dead-letters"
     USER_RISK = "user-risk"
+    CAMPAIGNS = "campaigns"
 
 
 Headers = list[tuple[str, bytes]]  # a list: aiokafka's builder takes nothing else
@@ -55,6 +57,7 @@ class Seen(Struct, frozen=True):
     accepted: Ints  # (windows,) which events have a window, ascending
     windows: Windows
     tasks: Ints  # (windows,) task index
+    ages_ms: Ints | None = None  # (events,) since each user was first seen, where that is kept
 
 
 class Decided(Struct, frozen=True):
@@ -66,6 +69,7 @@ class Decided(Struct, frozen=True):
     anomalous: NDArray[np.bool_]  # (windows,)
     reasons: Mapping[int, tuple[Reason, ...]]
     verdicts: Mapping[int, Verdict]
+    news: Mapping[int, Sequence[News]] = {}  # of campaigns
 
 
 class Outcome(Struct):

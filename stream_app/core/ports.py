@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from stream_app.core.alerting import Anomaly, Verdict
+from stream_app.core.campaign import News, Sighting
 from stream_app.core.decision import Thresholds
 from stream_app.core.errors import StoreUnavailable
 from stream_app.core.event import Event, Tasks
@@ -23,6 +24,11 @@ class EventEncoder(Protocol):
     @property
     def row(self) -> np.dtype[np.void]:
         """`window.HEAD`, then the schema's fields."""
+        ...
+
+    @property
+    def item_field(self) -> str | None:
+        """The field of the row that has the event's item, if there is one."""
         ...
 
     def encode(self, events: Sequence[Event]) -> Rows:
@@ -48,9 +54,10 @@ class WindowStore(Protocol):
 class ContextStore(Protocol):
     """What the site saw of things. A redelivered event changes nothing."""
 
-    async def fill(self, partition: int, users: Sequence[bytes], rows: Rows) -> None:
+    async def fill(self, partition: int, users: Sequence[bytes], rows: Rows) -> Ints | None:
         """Fill the rows' fields of what the site saw before each, and remember these events.
 
+        Returns ms of event time since each event's user was first seen, None if nobody keeps that.
         Raises StoreUnavailable.
         """
         ...
@@ -61,6 +68,17 @@ class AlertLog(Protocol):
 
     async def judge(self, partition: int, anomalies: Sequence[Anomaly]) -> list[Verdict]:
         """Step each anomaly, in order. Raises StoreUnavailable."""
+        ...
+
+
+class CampaignStore(Protocol):
+    """Anomalous events by what they share, of all partitions and workers."""
+
+    async def follow(self, sightings: Sequence[Sighting]) -> list[list[News]]:
+        """Join the events to the logs of their things. Returns what each of them tells: campaigns
+        that are over by then, and its own campaign, begun or grown. One that comes again changes no
+        log, and tells of its campaign what it told before. Raises StoreUnavailable.
+        """
         ...
 
 

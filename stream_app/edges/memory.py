@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from stream_app.core.alerting import AlertPolicy, Anomaly, Verdict, Watch, step
+from stream_app.core.campaign import CampaignBook, CampaignPolicy, News, Sighting
 from stream_app.core.context import ContextPlan, SiteBook
 from stream_app.core.decision import Thresholds
 from stream_app.core.errors import StoreUnavailable
@@ -42,8 +43,8 @@ class MemoryContext:
     def __init__(self, plan: ContextPlan) -> None:
         self._site = SiteBook(plan)
 
-    async def fill(self, partition: int, users: Sequence[bytes], rows: Rows) -> None:
-        self._site.fill(partition, users, rows)
+    async def fill(self, partition: int, users: Sequence[bytes], rows: Rows) -> Ints | None:
+        return self._site.fill(partition, users, rows)
 
 
 class MemoryAlertLog:
@@ -58,6 +59,16 @@ class MemoryAlertLog:
             step(self._watches.setdefault((a.user_id, a.task), Watch()), a, self._policy)
             for a in anomalies
         ]
+
+
+class MemoryCampaigns:
+    """A `CampaignStore`."""
+
+    def __init__(self, policy: CampaignPolicy) -> None:
+        self._book = CampaignBook(policy)
+
+    async def follow(self, sightings: Sequence[Sighting]) -> list[list[News]]:
+        return self._book.follow(sightings)
 
 
 class MemoryOutbox:

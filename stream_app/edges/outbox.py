@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
+from zlib import crc32
 
 from aiokafka.errors import KafkaError
 
@@ -19,7 +20,8 @@ class OutputTopics:
     """Where messages go.
 
     A message goes to the partition of its input record, folded if the output has fewer: so the
-    order of a user's events is kept without hashing keys again.
+    order of a user's events is kept without hashing keys again. News of a campaign come from all
+    partitions, and go by their key.
     """
 
     def __init__(self, names: Mapping[Output, str], partitions: Mapping[Output, int]) -> None:
@@ -32,11 +34,22 @@ class OutputTopics:
         """Hand messages to an aiokafka producer; one delivery for each batch. Raises KafkaError."""
         deliveries: list[Awaitable[Any]] = []
         for output, batch in messages.items():
-            place = partition % self._partitions[output]
-            for builder in _record_batches(producer, batch):
-                sent = await producer.send_batch(builder, self._names[output], partition=place)
-                deliveries.append(sent)
+            for place, some in self._placed(output, partition, batch):
+                for builder in _record_batches(producer, some):
+                    sent = await producer.send_batch(builder, self._names[output], partition=place)
+                    deliveries.append(sent)
         return deliveries
+
+    def _placed(
+        self, output: Output, partition: int, batch: Sequence[Message]
+    ) -> Iterable[tuple[int, Sequence[Message]]]:
+        count = self._partitions[output]
+        if output is not Output.CAMPAIGNS:
+            return [(partition % count, batch)]
+        placed: dict[int, list[Message]] = {}
+        for message in batch:
+            placed.setdefault(crc32(message.key or b"") % count, []).append(message)
+        return placed.items()
 
 
 class KafkaOutbox:

@@ -24,9 +24,16 @@ import numpy as np
 
 from stream_app.core import accounts, crowd
 from stream_app.core.accounts import Accounts, Known, Table
-from stream_app.core.context import ContextBook, ContextPlan, Visits, numbers_of, visits_of
+from stream_app.core.context import (
+    ContextBook,
+    ContextPlan,
+    Visits,
+    ages_ms,
+    numbers_of,
+    visits_of,
+)
 from stream_app.core.crowd import CAPACITY, KEPT, Crowds
-from stream_app.core.window import Rows
+from stream_app.core.window import Ints, Rows
 from stream_app.edges.redis_client import Client, Script
 
 SHARDS: Final = 4
@@ -48,10 +55,10 @@ class RedisContext:
         self._append: Script[int] = Script(client, "accounts.lua", executor)
         self._read: Script[bytes] = Script(client, "table.lua", executor)
 
-    async def fill(self, partition: int, users: Sequence[bytes], rows: Rows) -> None:
+    async def fill(self, partition: int, users: Sequence[bytes], rows: Rows) -> Ints | None:
         """See `ports.ContextStore`. Raises StoreUnavailable, Misconfigured."""
         if not self._plan or not len(rows):
-            return
+            return None
         numbers = numbers_of(users)
         seen = crowd.buckets(rows["at_ms"]).tolist()
         needed = accounts.tables(partition, seen)
@@ -67,6 +74,7 @@ class RedisContext:
                 self._forget(table)
             raise
         book.tell(visits, rows)
+        return ages_ms(rows, first)
 
     def begins(self, partition: int) -> None:
         """The partition is ours (again): read its tables anew, others may have written to them."""

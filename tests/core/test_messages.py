@@ -280,3 +280,53 @@ def test_times_are_written_in_utc_with_milliseconds() -> None:
     assert rfc3339(START_MS) == TIME
     assert rfc3339(0) == "1970-01-01T00:00:00.000Z"
     assert rfc3339(1) == "1970-01-01T00:00:00.001Z"
+
+
+async def test_users_of_a_campaign_are_told_of_once_it_looks_like_one() -> None:
+    #  each user looks at another item, then a second later at the campaign's: the same path, rhythm
+    desk = Desk()
+    acts = [
+        act
+        for n in range(4)
+        for act in (
+            click(f"u{n}", at_ms=10 * n, item_id="before", event_id=f"b{n}"),
+            click(f"u{n}", at_ms=10 * n + 1000, item_id="between", event_id=f"c{n}"),
+            click(f"u{n}", at_ms=10 * n + 2000, item_id="pushed", event_id=f"e{n}", score=0.9),
+        )
+    ]
+    await desk.take(records(*acts))
+    third, fourth = desk.published[Output.CAMPAIGNS]
+    told = body(fourth)
+    data = told.pop("data")
+    name = data["campaign_id"]
+    assert told == {
+        "specversion": "1.0",
+        "id": f"{name}-4",
+        "source": "shopsentry",
+        "type": "shopsentry.campaign.v1",
+        "subject": name,
+        "time": "2023-11-14T22:13:22.030Z",
+        "datacontenttype": "application/json",
+    }
+    assert (third.key, fourth.key) == (name.encode(), name.encode())
+    assert body(third)["id"] == f"{name}-3"
+    members, evidence = data.pop("members"), data.pop("evidence")
+    assert data == {
+        "campaign_id": name,
+        "status": "open",
+        "kind": "item",
+        "thing": "pushed",
+        "events": 4,
+        "first_ms": START_MS + 2000,
+        "last_ms": START_MS + 2030,
+        "model": "fixed",
+    }
+    assert members[3] == {"user_id": "u3", "events": 1, "first_event_id": "e3", "score": 0.9}
+    assert evidence.pop("strength") > 0.7
+    assert evidence == {
+        "users": 4,
+        "same_paths": 1.0,
+        "certainty": 0.9,
+        "same_rhythm": 1.0,
+        "new_accounts": None,
+    }

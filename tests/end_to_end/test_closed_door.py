@@ -58,7 +58,26 @@ TOKEN, PRIVACY_KEY = "web-secret-0123456789", "privacy-secret-0123456789-0123456
 SECRETS = (PASSWORD, REDIS_PASSWORD, TOKEN, PRIVACY_KEY)
 LISTENERS = {"TLS": "SSL", "MTLS": "SSL", "SCRAM": "SASL_SSL", "OAUTH": "SASL_SSL"}
 # What the scripts call, what runs them, and the look at the start: docs/security.md says the same.
-REDIS_COMMANDS = ["+ping", "+evalsha", "+script|load", "+get", "+set"]
+REDIS_COMMANDS = [
+    "+ping",
+    "+evalsha",
+    "+script|load",
+    "+get",
+    "+set",
+    "+expire",
+    "+append",
+    "+lrange",
+    "+llen",
+    "+rpush",
+    "+ltrim",
+    "+hget",
+    "+hset",
+    "+hdel",
+    "+zadd",
+    "+zscore",
+    "+zrem",
+    "+zrangebyscore",
+]
 
 
 class LockedBroker(KafkaBroker):
