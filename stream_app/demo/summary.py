@@ -47,7 +47,7 @@ def summary(
     ]
     if skipped:
         parts.append(Text(f"{skipped:,} rows of the file were no events and were not sent"))
-    parts += [Text(""), _alerts(tally, start_s)]
+    parts += [Text(""), _alerts(tally, start_s, tracked)]
     if tracked:
         parts += [Text(""), *_truth(tally, took_s)]
     return Group(*parts)
@@ -86,7 +86,7 @@ def _complaints(account: Account, tally: Tally, tracked: bool) -> list[Text]:
     return [Text.from_markup(f"{NO} [bold red]{line}[/]") for line in told]
 
 
-def _alerts(tally: Tally, start_s: float) -> Text:
+def _alerts(tally: Tally, start_s: float, tracked: bool) -> Text:
     count = tally.outputs[Output.ALERTS]
     if not count:
         return Text("no alerts")
@@ -97,6 +97,11 @@ def _alerts(tally: Tally, start_s: float) -> Text:
         line += f", from send to alert seen: p50 {middle}, p99 {slow}"
     if tally.first_alert_s is not None:
         line += f"; the first {start_s + tally.first_alert_s:.0f} s after the start"
+    if tally.gangs:
+        right = [tally.truth_of(one) for one in tally.gangs.values()]
+        real = sum(label is not None and label.attack is not None for label in right)
+        line += f"; {len(tally.gangs)} campaigns"
+        line += f", {real} of them attacks" if tracked else ""
     return Text.from_markup(line)
 
 

@@ -14,7 +14,7 @@ from typing import Final
 from msgspec import Struct, field
 
 from models.simulate.world import Label
-from stream_app.core.messages import AlertData
+from stream_app.core.messages import AlertData, CampaignData
 from stream_app.core.outcome import Output
 from stream_app.demo.shop import BEFORE, EVENT
 
@@ -119,6 +119,7 @@ class Tally:
         self.truth = Truth()
         self.campaigns: dict[str, Campaign] = {}
         self.newest: deque[SeenAlert] = deque(maxlen=NEWEST)
+        self.gangs: dict[str, CampaignData] = {}  # campaigns as the worker tells them, by id
         self.latencies_s: list[float] = []  # of alerts, in the order seen
         self.first_alert_s: float | None = None
         self.duplicates = 0  # by the worker's word: no topic has them
@@ -181,6 +182,21 @@ class Tally:
             if data is not None:
                 truth = self._special.get(data.event_id)
                 self.newest.appendleft(SeenAlert(data, at_s, truth))
+
+    def gather(self, data: CampaignData) -> None:
+        """News of a campaign."""
+        with self.lock:
+            was = self.gangs.pop(data.campaign_id, None)
+            newer = was is None or was.events <= data.events
+            self.gangs[data.campaign_id] = data if newer or was is None else was
+
+    def truth_of(self, data: CampaignData) -> Label | None:
+        """What the simulator says of most of its users' first events; None: nothing special."""
+        with self.lock:
+            labels = [self._special.get(member.first_event_id) for member in data.members]
+        names = [label and (label.campaign or label.look_alike) for label in labels]
+        most = max(names, key=names.count)
+        return labels[names.index(most)] if 2 * names.count(most) > len(names) else None
 
     # -- asked by the rest ----------------------------------------------------------------------
 

@@ -13,6 +13,8 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from models.simulate.world import Label
+from stream_app.core.messages import CampaignData
 from stream_app.core.outcome import DUPLICATES, Output
 from stream_app.demo.tally import Campaign, SeenAlert, Tally, quantile
 from stream_app.demo.words import because, clock, milliseconds, percent, plain, spoken
@@ -115,7 +117,8 @@ class Screen:
                 rows = max(3, left // 4)
                 attacks = self._attacks(moment, rows, width)
                 left -= rows + 1
-            return Group(*head, *attacks, *self._alerts(moment, left, width))
+            gangs = self._gangs(moment, max(1, left // 4))
+            return Group(*head, *attacks, *gangs, *self._alerts(moment, left - len(gangs), width))
 
     def _numbers(self, moment: Moment, width: int) -> Table:
         tally, out = self._tally, self._tally.outputs
@@ -166,6 +169,14 @@ class Screen:
         more = f", {len(running) - rows} more" if len(running) > rows else ""
         title = f"attacks under way, as only the simulator knows{more}"
         return [_rule(title), *lines, *[Text("")] * filler]
+
+    def _gangs(self, moment: Moment, rows: int) -> list[RenderableType]:
+        """Campaigns as the worker tells them, the newest news first."""
+        newest = list(self._tally.gangs.values())[::-1][:rows]
+        if not newest:
+            return []
+        lines = [_gang(one, self._tally.truth_of(one), moment.has_truth) for one in newest]
+        return [_rule(f"campaigns found, {len(self._tally.gangs)} so far"), *lines]
 
     def _alerts(self, moment: Moment, rows: int, width: int) -> list[RenderableType]:
         reasons = 1 if rows < 20 else 2
@@ -268,8 +279,22 @@ def _alert(alert: SeenAlert, has_truth: bool, reasons: int) -> list[Text]:
     ]
 
 
+def _gang(data: CampaignData, truth: Label | None, has_truth: bool) -> Text:
+    line = Text("       ", no_wrap=True, overflow="ellipsis")
+    line.append(f"{data.evidence.strength:.2f} ", "bold red")
+    line.append(f"{len(data.members)} users at {data.kind} {plain(data.thing)}", "bold")
+    line.append(f", {data.events} events{', over' if data.status == 'closed' else ''}", "dim")
+    if has_truth:
+        line.append("   ")
+        line.append(*_judged(truth))
+    return line
+
+
 def _truth(alert: SeenAlert) -> tuple[str, str]:
-    label = alert.truth
+    return _judged(alert.truth)
+
+
+def _judged(label: Label | None) -> tuple[str, str]:
     if label is None:
         return "false alarm", "yellow"
     if label.attack is not None:

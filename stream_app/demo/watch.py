@@ -11,10 +11,16 @@ from confluent_kafka import Consumer, Message, TopicPartition
 from stream_app.core.outcome import Output
 from stream_app.demo.background import Background
 from stream_app.demo.tally import Tally
-from stream_app.edges.alert_feed import decoded, is_passing, reader
+from stream_app.edges.alert_feed import campaign_of, decoded, is_passing, reader
 from stream_app.edges.embedded import PARTITIONS
 
-WATCHED = (Output.CLEANED, Output.QUARANTINED, Output.ALERTS, Output.DEAD_LETTERS)
+WATCHED = (
+    Output.CLEANED,
+    Output.QUARANTINED,
+    Output.ALERTS,
+    Output.DEAD_LETTERS,
+    Output.CAMPAIGNS,
+)
 BATCH = 500
 
 
@@ -56,6 +62,9 @@ class Watch(Background):
                 at_s = time.monotonic() - self._began_s
                 took_s = self._latency_s(message.timestamp()[1])
                 self._tally.alert(alert.data if alert else None, at_s, took_s)
+            case Output.CAMPAIGNS:
+                if (campaign := campaign_of(value)) is not None:
+                    self._tally.gather(campaign.data)
             case Output.DEAD_LETTERS:
                 headers = dict(message.headers() or ())
                 reason = headers.get("reason") or b"?"

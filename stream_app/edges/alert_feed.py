@@ -1,10 +1,10 @@
-"""The alert topic, read from the outside: a group of its own, nothing committed."""
+"""Alerts and campaigns, read from the outside: a group of its own, nothing committed."""
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
@@ -21,7 +21,7 @@ from confluent_kafka import (
 from msgspec import Struct
 
 from stream_app.core.errors import Misconfigured, Unavailable
-from stream_app.core.messages import AlertData
+from stream_app.core.messages import AlertData, CampaignData
 from stream_app.edges.ctrl_c import check
 
 ANSWER_S: Final = 10.0
@@ -43,36 +43,62 @@ class Alert(Struct, frozen=True):
     data: AlertData
 
 
-_decoder = msgspec.json.Decoder(Alert)
+class Campaign(Struct, frozen=True):
+    """News of a campaign as consumers see them; unknown fields are left out."""
+
+    id: str
+    time: str  # event time of its last event, RFC 3339
+    data: CampaignData
+
+
+_alert = msgspec.json.Decoder(Alert)
+_campaign = msgspec.json.Decoder(Campaign)
 
 
 def follow(
-    connection: Mapping[str, Any], topic: str, since: str | int, user: str | None = None
-) -> Iterator[tuple[bytes, Alert | None]]:
-    """Alerts as they come, without end: the bytes, and what they say if we can read it.
+    connection: Mapping[str, Any], topics: Sequence[str], since: str | int, user: str | None = None
+) -> Iterator[tuple[bytes, Alert | Campaign | None]]:
+    """Alerts and campaigns as they come, without end: the bytes, and what they say if we can read
+    it; with `user` those that are about them.
 
-    `connection` is librdkafka's configuration; `since` is `beginning`, `now` or epoch ms of the
-    alert's Kafka time. Raises Misconfigured: no such topic, no broker; Unavailable later on.
+    `connection` is librdkafka's configuration; `since` is `beginning`, `now` or epoch ms of their
+    Kafka time. Raises Misconfigured: no such topic, no broker; Unavailable later on.
     """
-    key = user.encode() if user is not None else None
     with reader(connection) as consumer:
-        consumer.assign(_starts(consumer, topic, since))
+        consumer.assign([place for topic in topics for place in _starts(consumer, topic, since)])
         while True:
             message = consumer.poll(POLL_S)
             check()
             if message is None or is_passing(message):
                 continue
             value = message.value()
-            if value is not None and (key is None or message.key() == key):
-                yield value, decoded(value)
+            if value is None:
+                continue
+            found = decoded(value) or campaign_of(value)
+            if user is None or message.key() == user.encode() or _has(found, user):
+                yield value, found
 
 
 def decoded(value: bytes) -> Alert | None:
     """None if it is no alert of a shape that we know."""
     try:
-        return _decoder.decode(value)
+        return _alert.decode(value)
     except (msgspec.MsgspecError, UnicodeError):
         return None
+
+
+def campaign_of(value: bytes) -> Campaign | None:
+    """None if it is no campaign of a shape that we know."""
+    try:
+        return _campaign.decode(value)
+    except (msgspec.MsgspecError, UnicodeError):
+        return None
+
+
+def _has(found: Alert | Campaign | None, user: str) -> bool:
+    if not isinstance(found, Campaign):
+        return False
+    return any(member.user_id == user for member in found.data.members)
 
 
 @contextmanager

@@ -218,7 +218,7 @@ def test_a_dead_letter_goes_back_to_where_it_came_from(
 def test_alerts_are_shown_as_blocks_that_cannot_drive_the_terminal(
     kafka: Kafka, settings: KafkaSettings, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kafka.create_topics([f"{name}.alerts"])
+    kafka.create_topics([f"{name}.alerts", f"{name}.campaigns"])
     data = {
         "user_id": "u\x1b[31m",
         "task": "click",
@@ -245,3 +245,39 @@ def test_alerts_are_shown_as_blocks_that_cannot_drive_the_terminal(
     assert "60% item: i9, expected i1" in told
     assert "12 events in 1.5 min" in told
     assert "\x1b" not in told
+
+
+def test_campaigns_are_shown_beside_alerts_and_by_user(
+    kafka: Kafka, settings: KafkaSettings, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kafka.create_topics([f"{name}.alerts", f"{name}.campaigns"])
+    evidence = {"users": 9, "same_paths": 0.5, "certainty": 0.9, "strength": 0.93}
+    members = [
+        {"user_id": f"u{n}", "events": 2, "first_event_id": f"e{n}", "score": 0.9} for n in range(9)
+    ]
+    data = {
+        "campaign_id": "c1",
+        "status": "closed",
+        "kind": "query",
+        "thing": "jackets\x1b[31m",
+        "events": 18,
+        "first_ms": 0,
+        "last_ms": 90_000,
+        "members": members,
+        "evidence": {**evidence, "same_rhythm": None, "new_accounts": 0.25},
+        "model": "m",
+    }
+    news = {"specversion": "1.0", "id": "c1-18", "time": "2026-01-01T00:00:00Z", "data": data}
+    producer = Producer({"bootstrap.servers": kafka.address, "log_level": 0})
+    for members_of in (members[:1], members):
+        told = {**news, "data": {**data, "members": members_of}}
+        producer.produce(f"{name}.campaigns", json.dumps(told).encode(), b"c1")
+    producer.flush(10)
+    assert run("alerts", "--from", "beginning", "--limit", "1", "--user", "u8") == 0
+    shown = capsys.readouterr().out
+    assert "campaign c1 at query jackets" in shown
+    assert "18 anomalous events in 1.5 min, over" in shown
+    assert "9 users: u0 (2), " in shown
+    assert ", 1 more" in shown
+    assert "50% at the same other items, 25% of new accounts" in shown
+    assert "\x1b" not in shown

@@ -8,10 +8,14 @@ import pytest
 from rich.console import Console
 
 from models.simulate.world import Label
+from stream_app.core.campaign import Joined
+from stream_app.core.coordination import Evidence
+from stream_app.core.messages import CampaignData
 from stream_app.core.outcome import Output
 from stream_app.demo.shop import BEFORE, EVENT
 from stream_app.demo.summary import complaints, summary
 from stream_app.demo.tally import Account, Tally, quantile
+from stream_app.demo.view import Moment, Screen
 
 HONEST = "honest"
 
@@ -113,3 +117,41 @@ def test_the_summary_fits_a_narrow_terminal_and_shows_what_is_wrong() -> None:
     assert "it does not add up" in told
     assert "click fraud" in told
     assert max(map(len, told.splitlines())) <= 80
+
+
+def news(events: int, *first: str, status: str = "open") -> CampaignData:
+    return CampaignData(
+        campaign_id="c",
+        status="closed" if status == "closed" else "open",
+        kind="item",
+        thing="i7",
+        events=events,
+        first_ms=0,
+        last_ms=1,
+        members=tuple(Joined(f"u-{name}", 1, name, 0.9) for name in first),
+        evidence=Evidence(len(first), 1.0, 0.9, None, None, 0.93),
+        model="m",
+    )
+
+
+def test_a_campaign_is_shown_as_it_was_told_last_with_what_most_of_it_is() -> None:
+    tally, out = Tally(tracked=True), io.StringIO()
+    for name, kind in (("e0", "brushing"), ("e1", "brushing"), ("e2", HONEST)):
+        send(tally, name, kind)
+    tally.gather(news(8, "e0", "e1", "e2"))
+    tally.gather(news(3, "e0"))  # told again, after a crash
+    tally.gather(news(8, "e0", "e1", "e2", status="closed"))
+    console = Console(file=out, width=100, height=40)
+    console.print(Screen(console, tally).draw(Moment(1.0, 1.0, 60.0, 0, "", "m", "cpu")))
+    assert "campaigns found, 1 so far" in out.getvalue()
+    assert "0.93 3 users at item i7, 8 events, over   ✓ brushing" in out.getvalue()
+    assert tally.truth_of(news(3, "e0", "e2", "e3")) is None
+
+
+def test_a_summary_counts_campaigns() -> None:
+    tally, out = Tally(tracked=True), io.StringIO()
+    send(tally, "e0", "brushing")
+    tally.alert(None, 1.0, None)
+    tally.gather(news(3, "e0"))
+    Console(file=out, width=120).print(summary(tally.account(1), tally, 1.0, tracked=True))
+    assert "1 campaigns, 1 of them attacks" in out.getvalue()
