@@ -6,10 +6,12 @@ hashes here, as rows have nothing else of them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from models.dataset import Dataset
@@ -28,6 +30,21 @@ from stream_app.core.context import ages_ms
 from stream_app.core.coordination import NEW_MS, Member, gap_of, path_of
 from stream_app.core.window import Ints
 
+
+class Shared(Struct, frozen=True):
+    """A campaign of at least as many users as an alert needs."""
+
+    family: str
+    before: float | None  # share of its events that came before its first alert; None: never told
+
+
+class Alerted(Struct, frozen=True):
+    """Of one draw: what campaign alerts were about, and what was alerted."""
+
+    alerts: dict[str, int]  # by what they are about, see `about`; all campaigns as CAMPAIGN
+    campaigns: dict[str, Shared]
+
+
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Told = tuple[int, News]  # the event of the data set that told it
@@ -39,6 +56,7 @@ SHARED: Final[Mapping[str, Kind]] = {
 }
 NORMAL: Final = ""  # what an alert is about: else a campaign, or a kind of look-alike after this:
 ALIKE: Final = "~"
+CAMPAIGN: Final = "campaign"
 
 
 def follow(
@@ -73,6 +91,73 @@ def about(data: Dataset, news: Sequence[News]) -> list[str]:
         most = max(names, key=names.count)
         found.append(most if 2 * names.count(most) > len(names) else NORMAL)
     return found
+
+
+def alerted(
+    data: Dataset,
+    events: Ints,
+    scores: Floats,
+    decided: Flags,
+    schema: Schema,
+    policy: CampaignPolicy,
+) -> Alerted:
+    """`events` are judged: their probabilities as `scores`, and those `decided` anomalous."""
+    which = np.flatnonzero(decided)
+    told = follow(data, events[which], scores[which], schema, policy)
+    names = about(data, [news for _, news in told])
+    alerts: dict[str, str] = {}
+    first: dict[str, int] = {}  # by campaign: the event that told of it first
+    for (event, news), name in zip(told, names, strict=True):
+        alerts.setdefault(news.id, name)
+        first.setdefault(name, event)
+    places: dict[str, list[int]] = {}
+    users: dict[str, set[int]] = {}
+    family: dict[str, str] = {}
+    for event in events.tolist():
+        label = data.labels[event]
+        if label is not None and label.label and label.campaign:
+            places.setdefault(label.campaign, []).append(event)
+            users.setdefault(label.campaign, set()).add(int(data.user[event]))
+            family[label.campaign] = label.family or ""
+    kinds = Counter(n if n == NORMAL or n.startswith(ALIKE) else CAMPAIGN for n in alerts.values())
+    return Alerted(
+        dict(kinds),
+        {
+            name: Shared(family[name], _before(own, first.get(name)))
+            for name, own in places.items()
+            if len(users[name]) >= policy.users
+        },
+    )
+
+
+def _before(places: Sequence[int], first: int | None) -> float | None:
+    return None if first is None else sum(place < first for place in places) / len(places)
+
+
+def summary(some: Sequence[Alerted]) -> dict[str, Any]:
+    """Of all seeds and draws together."""
+    alerts: Counter[str] = Counter()
+    for one in some:
+        alerts.update(one.alerts)
+    every = [shared for one in some for shared in one.campaigns.values()]
+    before = [shared.before for shared in every if shared.before is not None]
+    found: Counter[str] = Counter(s.family for s in every if s.before is not None)
+    return {
+        "alerts": alerts.total(),
+        "of_campaigns": alerts[CAMPAIGN],
+        "of_look_alikes": {
+            kind.removeprefix(ALIKE): count
+            for kind, count in sorted(alerts.items())
+            if kind.startswith(ALIKE)
+        },
+        "campaigns": len(every),
+        "found": len(before),
+        "median_before": float(np.median(before)) if before else None,
+        "families": {
+            family: {"campaigns": count, "found": found[family]}
+            for family, count in sorted(Counter(s.family for s in every).items())
+        },
+    }
 
 
 def _sightings(data: Dataset, events: Ints, scores: Floats, schema: Schema) -> list[Sighting]:

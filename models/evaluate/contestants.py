@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from models.baselines.detector import Detector, Draw, fit_draws
 from models.calibration import ENOUGH, Calibration, fit
 from models.dataset import Dataset
+from models.evaluate.campaign_alerts import Alerted
 from models.evaluate.details import Scored, limit_of
 from models.evaluate.panel import BUDGETS
 from stream_app.core.window import Ints
@@ -47,6 +48,7 @@ class Outcome(Struct, frozen=True):
     scores: Floats
     probabilities: Floats | None
     decided: Flags | None
+    alerted: Alerted | None = None  # campaign alerts
 
 
 class Contestant(Protocol):
@@ -141,6 +143,7 @@ def scored(outcomes: Sequence[Sequence[Outcome]], limits: Sequence[dict[float, f
         scores=np.stack([np.concatenate([one.scores for one in row]) for row in outcomes]),
         decided=decided,
         probabilities=probabilities,
+        alerted=tuple(one.alerted for one in all_ if one.alerted is not None),
         limits={
             share: [own[share] for own in limits]
             for share in BUDGETS

@@ -13,9 +13,11 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from models.evaluate.campaign_alerts import Alerted, summary
 from models.evaluate.curves import budget, histogram, precision_recall, roc
 from models.evaluate.decisions import decisions
 from models.evaluate.panel import BUDGETS, Panel, Sides, label_of
+from models.evaluate.ranking import Ints
 from models.evaluate.reliability import reliability
 from models.evaluate.truth import Truth
 from stream_app.core.errors import Misconfigured
@@ -23,6 +25,7 @@ from stream_app.core.errors import Misconfigured
 Array = NDArray[np.floating[Any]]
 Floats = NDArray[np.float64]
 
+OTHERS: Final = "others"  # clean users without any look-alike event
 EVENTS: Final = (1, 2, 3, 5, 10, 20, 50)
 SECONDS: Final = (1, 10, 60, 600, 3600, 6 * 3600, 24 * 3600)
 _DAY_MS: Final = 24 * 3600 * 1000
@@ -38,6 +41,7 @@ class Scored(Struct, frozen=True, kw_only=True):
     # Share of clean events that may be alerted -> the score to exceed, one a seed. Set on earlier
     # events, never on these.
     limits: Mapping[float, Sequence[float]] = {}
+    alerted: Sequence[Alerted] = ()  # campaign alerts, of all seeds and draws
 
 
 def checked(name: str, given: Array | Scored, truth: Truth) -> Scored:
@@ -71,6 +75,7 @@ def checked(name: str, given: Array | Scored, truth: Truth) -> Scored:
         probability=held.probability,
         probabilities=probable,
         limits=held.limits,
+        alerted=held.alerted,
     )
 
 
@@ -81,6 +86,7 @@ def details_of(
     found: dict[str, Any] = {
         "delays": _delays(panels),
         "look_alikes": _look_alikes(given.scores, truth, sides),
+        "look_alike_users": _look_alike_users(given.scores, truth, sides),
         "curves": _curves(given, truth, panels),
     }
     if given.decided is not None:
@@ -89,6 +95,8 @@ def details_of(
         found["calibration"] = _calibration(given.probabilities, truth)
     if given.limits:
         found["budgets"] = _kept(given, truth)
+    if given.alerted:
+        found["campaign_alerts"] = summary(given.alerted)
     return found
 
 
@@ -180,6 +188,39 @@ def _look_alikes(scores: Array, truth: Truth, sides: Sequence[Sides]) -> dict[st
             "share_of_false_alarms": float(np.mean(of_all)) if of_all else None,
         }
     return found if kinds else {}
+
+
+def _look_alike_users(scores: Array, truth: Truth, sides: Sequence[Sides]) -> dict[str, Any]:
+    """By budget of clean users: the share of users with events of a kind that are alerted by these,
+    and of clean users without any such event. Means over seeds and draws.
+    """
+    alike = truth.group("look_alike")
+    found: dict[str, Any] = {}
+    for share in BUDGETS:
+        inside: dict[str, list[float]] = {}
+        for own, side in ((own, side) for own in scores for side in sides if len(side.clean_unit)):
+            score, kind = own[side.events[side.of_clean]], alike[side.events[side.of_clean]]
+            limit = limit_of(_highest(score, side.clean_user, len(side.clean_unit)), share)
+            special = np.unique(side.clean_user[kind != ""])
+            others = ~np.isin(side.clean_user, special)
+            groups = {name: kind == name for name in np.unique(kind[kind != ""]).tolist()}
+            for name, some in (groups | {OTHERS: others}).items():
+                users, number = np.unique(side.clean_user[some], return_inverse=True)
+                highest = _highest(score[some], number, len(users))
+                if len(users):
+                    inside.setdefault(name, []).append(float((highest > limit).mean()))
+        if inside:
+            found[f"{1000 * share:g}/1000users"] = {
+                name: float(np.mean(values)) for name, values in inside.items()
+            }
+    return found
+
+
+def _highest(scores: Array, user: Ints, users: int) -> Floats:
+    """(users,) of each the highest score of its events."""
+    highest = np.full(users, -np.inf)
+    np.maximum.at(highest, user, scores)
+    return highest
 
 
 def limit_of(clean: Array, share: float) -> float:

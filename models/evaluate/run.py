@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
 from models import schema as schemas
 from models.baselines import NAMES, OF_BUNDLE, OF_SCHEMA, detectors
 from models.dataset import Dataset
+from models.evaluate.campaign_alerts import alerted
 from models.evaluate.contestants import Baseline, Contestant, Outcome, Shipped, scored
 from models.evaluate.drift import drift_of
 from models.evaluate.inputs import History, Inputs, hashed, read_draw, read_history
@@ -22,6 +24,7 @@ from models.evaluate.leak import leaking_fields
 from models.evaluate.report import Report
 from models.evaluate.truth import Truth, joined, truth_of
 from models.schema import Schema
+from stream_app.core.campaign import CampaignPolicy
 from stream_app.core.errors import Misconfigured
 from stream_app.core.window import Ints
 
@@ -187,8 +190,16 @@ def _judged(
             progress(f"fitting {one.name}", at, len(contestants))
             one.prepare(history.draws)
         progress(f"{one.name} scores", at, len(contestants))
-        found.append([one.judge(data, events) for data, events in draws])
+        found.append([_with_campaigns(one.judge(*draw), *draw, schema) for draw in draws])
     return found
+
+
+def _with_campaigns(outcome: Outcome, data: Dataset, events: Ints, schema: Schema) -> Outcome:
+    """What the stream would join of its decisions, where it has probabilities to do so."""
+    if outcome.decided is None or outcome.probabilities is None:
+        return outcome
+    told = alerted(data, events, outcome.probabilities, outcome.decided, schema, CampaignPolicy())
+    return replace(outcome, alerted=told)
 
 
 def _baselines(

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from models.evaluate.details import OTHERS
 from models.evaluate.drift import LITTLE, MUCH
 from models.evaluate.panel import AP, AUC, LOOK_ALIKE_AUC, RARE_AP
 from models.evaluate.report import Difference, Figure, Figures, Report
@@ -62,7 +63,8 @@ def tables(evaluation: Evaluation) -> list[Table]:
     found += [_group(report, group, title) for group, title in _GROUPS.items()]
     others = [group for group in report.groups if group not in _GROUPS]
     found += [_group(report, group, f"By {group}") for group in others]
-    found += [_delays(report), _look_alikes(report), _decisions(report), _classes(report)]
+    found += [_delays(report), _campaign_alerts(report), _look_alikes(report)]
+    found += [_look_alike_users(report), _decisions(report), _classes(report)]
     found += [_calibration(report), _budgets(report), _runs(report)]
     found += [_leaks(evaluation), _drift(evaluation)]
     return [table for table in found if table.rows]
@@ -218,6 +220,52 @@ def _look_alikes(report: Report) -> Table:
         ["detector", "budget", "of false alarms", *(k.replace("_", " ") for k in kinds)],
         rows if kinds else [],
         "How many of a kind's events are alerted where that share of clean events may be.",
+    )
+
+
+def _campaign_alerts(report: Report) -> Table:
+    rows = []
+    for name, one in report.detectors.items():
+        if told := one.details.get("campaign_alerts"):
+            alike = ", ".join(f"{count} {kind}" for kind, count in told["of_look_alikes"].items())
+            families = ", ".join(
+                f"{family} {own['found']} of {own['campaigns']}".replace("_", " ")
+                for family, own in told["families"].items()
+            )
+            rows.append(
+                [
+                    name,
+                    f"{told['found']:,} of {told['campaigns']:,}",
+                    share(told["median_before"]),
+                    f"{told['of_campaigns']:,} of {told['alerts']:,}",
+                    alike.replace("_", " ") or "none",
+                    families,
+                ]
+            )
+    return Table(
+        "Campaign alerts: decisions joined as in the stream",
+        [
+            *("detector", "campaigns of 3 users found", "median share of events before"),
+            *("alerts about a campaign", "about look-alikes", "by family"),
+        ],
+        rows,
+        "An alert is about what most of its users are part of. The median is over campaigns found.",
+    )
+
+
+def _look_alike_users(report: Report) -> Table:
+    kinds = [*report.counts["look_alikes"], OTHERS]
+    rows = [
+        [name, _budget_name(budget), *(share(told.get(kind)) for kind in kinds)]
+        for name, one in report.detectors.items()
+        for budget, told in one.details["look_alike_users"].items()
+    ]
+    return Table(
+        "Users of look-alikes inside the alert budgets",
+        ["detector", "budget", *(k.replace("_", " ") for k in kinds)],
+        rows if len(kinds) > 1 else [],
+        "The share of a kind's users that are alerted by its events, where that share of clean "
+        "users may be; others have no such event.",
     )
 
 

@@ -175,3 +175,28 @@ def test_curves_pass_through_the_points_of_scikit_learn() -> None:
     shares = curves["histogram"]["shares"]
     assert set(shares) == {"normal", "look-alike", "anomalous"}
     assert all(sum(share) == pytest.approx(1) for share in shares.values())
+
+
+def test_users_of_look_alikes_count_by_the_events_that_resemble_attacks() -> None:
+    #  100 clean users; one may be alerted, by the highest of all their scores. Users 0 to 3 were in
+    #  a sale, user 0 alone is that high, by an ordinary event
+    users = [*range(100), 0, 1, 2, 3, 200]
+    alike = [""] * 100 + ["sale"] * 4 + [""]
+    scores = [0.9, *[0.1] * 99, 0.2, 0.3, 0.3, 0.3, 0.99]
+    count = len(users)
+    truth = Truth(
+        anomalous=np.arange(count) == count - 1,
+        user=np.array(users).astype(str),
+        at_ms=np.arange(count),
+        campaign=np.full(count, ""),
+        draw=np.zeros(count, np.int64),
+        groups={"look_alike": np.array(alike), "task": np.full(count, "click")},
+    )
+    found = details(truth, np.array(scores))["look_alike_users"]
+    assert found["10/1000users"] == {"sale": 0.0, "others": 0.0}
+    scores[100] = 0.95
+    found = details(truth, np.array(scores))["look_alike_users"]
+    assert found["10/1000users"] == {"sale": 0.25, "others": 0.0}
+    scores[50] = 0.97
+    found = details(truth, np.array(scores))["look_alike_users"]
+    assert found["10/1000users"] == {"sale": 0.0, "others": pytest.approx(1 / 96)}
