@@ -57,7 +57,9 @@ def partition_of(user: str) -> int:
     return zlib.crc32(user.encode()) % PARTITIONS
 
 
-def random_records(count: int, seed: int = 1) -> Iterator[tuple[str, bytes]]:
+def random_records(
+    count: int, seed: int = 1, events_per_ms: float = EVENTS_PER_MS
+) -> Iterator[tuple[str, bytes]]:
     """User and value."""
     random = np.random.default_rng(seed)
     weights = np.cumsum(np.arange(1, USERS + 1) ** -EXPONENT)
@@ -76,7 +78,7 @@ def random_records(count: int, seed: int = 1) -> Iterator[tuple[str, bytes]]:
             "type": TYPES[types[at]],
             "item_id": f"item-{item:08d}",
             "category_id": f"cat-{item % 997:04d}",
-            "event_time": BEGIN_MS + at // EVENTS_PER_MS - int(late_ms[at]),
+            "event_time": BEGIN_MS + int(at / events_per_ms) - int(late_ms[at]),
             "position": item % 40,
             "price": float(prices[at]),
             "session_id": f"s{users[at] * 7:010d}",

@@ -18,7 +18,7 @@ Why so: docs/decisions.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -41,7 +41,7 @@ SECONDS_CODE: Final = 20.0  # steps a factor e
 SHARE_CODE: Final = 100.0
 
 _USERS: Final = np.uint64((1 << crowd.USER_BITS) - 1)
-_SMALL: Final = 1024  # things a book begins with
+_SMALL: Final = 1024  # things for which a book that grows has room at first
 _AGE: Final = np.round(SECONDS_CODE * np.log1p(np.arange(SPAN + 1) * BUCKET_MS / 1000)).astype(
     np.uint8
 )
@@ -67,6 +67,7 @@ class ContextPlan(Struct, frozen=True):
         return bool(self.asked)
 
 
+NOBODY: Final[Crowds] = np.zeros((0, CAPACITY), np.uint64)
 NOTHING_ASKED: Final = ContextPlan((), (), ())
 
 
@@ -107,76 +108,67 @@ def ages_ms(rows: Rows, first_seen: Sequence[int]) -> Ints:
 
 
 class ContextBook:
-    """Crowds by thing, in memory: all there are, or a cache of them. Pure; no clock."""
+    """Crowds by thing, in memory: all there are, or those of a group. Pure; no clock."""
 
-    def __init__(self, plan: ContextPlan) -> None:
+    def __init__(
+        self, plan: ContextPlan, things: Sequence[int] = (), crowds: Crowds = NOBODY
+    ) -> None:
+        """`crowds` (things, CAPACITY) of `things`, each once, if something is known of them."""
         self._plan = plan
-        self._slots: dict[int, int] = {}
-        self._crowds: Crowds = np.zeros((_SMALL, CAPACITY), np.uint64)
+        self._slots = {thing: slot for slot, thing in enumerate(things)}
+        self._crowds = crowds
 
     def __len__(self) -> int:
         return len(self._slots)
 
-    def join(self, things: Sequence[int], crowds: Crowds) -> None:
-        """What others know of these things (each once); there may be more zeros than needed."""
-        slots = self._slots_of(things)
-        self._crowds[slots] = crowd.join(self._crowds[slots], crowds)
-
-    def tell(self, visits: Visits, rows: Rows) -> list[tuple[int, Crowds]]:
+    def tell(self, visits: Visits, rows: Rows, *, goes_on: bool = True) -> None:
         """Fill the rows' fields, each event as of itself, and take its visit in.
 
-        Returns the things whose crowds changed, and their new visits among these.
+        `goes_on`: not false unless nobody asks the book any more.
         """
-        changed: list[tuple[int, Crowds]] = []
         for at in range(len(self._plan.things)):
             asked = [a for a in self._plan.asked if a.thing == at]
-            changed += self._tell_one(at, asked, visits, rows)
-        return changed
+            self._tell_one(at, asked, visits, rows, goes_on)
 
     def _tell_one(
-        self, at: int, asked: Sequence[Asked], visits: Visits, rows: Rows
-    ) -> Iterable[tuple[int, Crowds]]:
+        self, at: int, asked: Sequence[Asked], visits: Visits, rows: Rows, goes_on: bool
+    ) -> None:
         """Of one kind of thing. A run is the events of a thing that follow each other in the same
         bucket: they do not see each other, so the first runs of all things are one step, and so on.
         """
         present = np.flatnonzero(visits.things[:, at])
         if not len(present):
-            return []
+            return
         order = present[np.argsort(visits.things[present, at], kind="stable")]
         thing, bucket = visits.things[order, at], visits.bucket[order]
         first = np.append(True, thing[1:] != thing[:-1])  # of its thing
         begins = first | np.append(True, bucket[1:] != bucket[:-1])  # a run
         run = np.cumsum(begins) - 1  # of each event
-        things = thing[first].tolist()
         thing_of_run = (np.cumsum(first) - 1)[begins]
         number = np.arange(len(thing_of_run)) - np.flatnonzero(first[begins])[thing_of_run]
-        slots = self._slots_of(things)
-        old = self._crowds[slots]
+        followed = np.append(thing_of_run[1:] == thing_of_run[:-1], False) | goes_on
+        slots = self._slots_of(thing[first].tolist())
         for step in range(int(number.max()) + 1):
             now = np.flatnonzero(number == step)
             own = np.flatnonzero(number[run] == step)
             of = np.searchsorted(now, run[own])  # each event's among the runs of this step
             place = slots[thing_of_run[now]]
             seen = crowd.before(self._crowds[place], bucket[begins][now])
-            _fill(rows, asked, order[own], seen[of], visits)
-            self._crowds[place] = crowd.join(
-                self._crowds[place], _beside(visits.visit[order[own]], of, len(now))
-            )
-        grown = np.flatnonzero((self._crowds[slots] != old).any(1))
-        new = self._crowds[slots[grown]]
-        new[(new[:, :, None] == old[grown][:, None, :]).any(2)] = 0
-        return [
-            (things[which], visit[visit != 0])
-            for which, visit in zip(grown.tolist(), new, strict=True)
-            if visit.any()
-        ]
+            _fill(rows, asked, order[own], of, seen, bucket[begins][now], visits)
+            again = followed[now]
+            if again.any():
+                joined = again[of]
+                which = (np.cumsum(again) - 1)[of[joined]]
+                visit = _beside(visits.visit[order[own[joined]]], which, int(again.sum()))
+                self._crowds[place[again]] = crowd.join(self._crowds[place[again]], visit)
 
     def _slots_of(self, things: Sequence[int]) -> Ints:
         """Where their crowds are; there is room for all of them."""
         slots = self._slots
         found = np.fromiter((slots.setdefault(t, len(slots)) for t in things), np.int64)
         if len(slots) > len(self._crowds):
-            larger = np.zeros((max(len(slots), 2 * len(self._crowds)), CAPACITY), np.uint64)
+            room = max(len(slots), 2 * len(self._crowds), _SMALL)
+            larger = np.zeros((room, CAPACITY), np.uint64)
             larger[: len(self._crowds)] = self._crowds
             self._crowds = larger
         return found
@@ -218,17 +210,44 @@ def _beside(visit: Crowds, of: Ints, count: int) -> Crowds:
     return row
 
 
-def _fill(rows: Rows, asked: Sequence[Asked], events: Ints, seen: Crowds, visits: Visits) -> None:
-    """`seen` (events, KEPT), ascending: what each of `events` sees."""
-    age = visits.bucket[events][:, None].astype(np.int64) - (seen >> np.uint64(32)).astype(np.int64)
+def _fill(
+    rows: Rows,
+    asked: Sequence[Asked],
+    events: Ints,
+    of: Ints,
+    seen: Crowds,
+    bucket: NDArray[np.uint64],
+    visits: Visits,
+) -> None:
+    """`seen` (runs, KEPT), ascending: what the events of each run (`of`) see, in their `bucket`.
+
+    Most events' users are not among those whom they see: to them a run tells all the same.
+    """
     user = seen >> np.uint64(8) & _USERS
-    counts = (seen != 0) & (age <= SPAN) & (user != (visits.user[events] & _USERS)[:, None])
+    itself = (user[of] == (visits.user[events] & _USERS)[:, None]).any(1)
+    own, run = events[itself], of[itself]
+    counts = seen != 0
+    told = _told(asked, seen, bucket, counts)
+    counts_own = counts[run] & (user[run] != (visits.user[own] & _USERS)[:, None])
+    told_own = _told(asked, seen[run], bucket[run], counts_own)
+    for field, value, value_own in zip(asked, told, told_own, strict=True):
+        rows[field.field][events] = value[of]
+        rows[field.field][own] = value_own
+
+
+def _told(
+    asked: Sequence[Asked], seen: Crowds, bucket: NDArray[np.uint64], counts: NDArray[np.bool_]
+) -> list[NDArray[Any]]:
+    """The fields' values for somebody who sees these of `seen` (any, KEPT) in `bucket` (any,)."""
+    age = bucket[:, None].astype(np.int64) - (seen >> np.uint64(32)).astype(np.int64)
+    counts = counts & (age <= SPAN)
     users = counts.sum(1)
     nth = np.where(counts, age, SPAN)
     nth.sort(1)
     # The largest first: a full bucket keeps those, so they are the same people everywhere.
-    short = np.where(counts, np.maximum(user >> np.uint64(8), 1), 0)
+    short = np.where(counts, np.maximum(seen >> np.uint64(16) & np.uint64(0xFFFF), 1), 0)
     short.sort(1)
+    found: list[NDArray[Any]] = []
     for field in asked:
         value: NDArray[Any] = users
         if field.what == "since":
@@ -239,4 +258,5 @@ def _fill(rows: Rows, asked: Sequence[Asked], events: Ints, seen: Crowds, visits
             value = np.where(users > 0, share, NONE)
         elif field.what == "user":
             value = short[:, -field.place]
-        rows[field.field][events] = value
+        found.append(value)
+    return found

@@ -66,14 +66,16 @@ class RedisContext:
             await asyncio.gather(*(self._load(t) for t in unknown))
         first, fresh = self._accounts.first_seen(partition, numbers.tolist(), seen)
         visits = visits_of(self._plan, rows, numbers, first)
-        book = ContextBook(self._plan)
         try:
-            await _all([self._write(fresh), *self._joins(visits, book)])
+            *known, _ = await _all([*self._joins(visits), self._write(fresh)])
         except BaseException:
             for table in needed:
                 self._forget(table)
             raise
-        book.tell(visits, rows)
+        things = [thing for some, _ in known for thing in some]
+        packed = b"".join(crowds for _, crowds in known)
+        crowds = np.frombuffer(packed, ">u8").astype(np.uint64).reshape(-1, CAPACITY)
+        ContextBook(self._plan, things, crowds).tell(visits, rows, goes_on=False)
         return ages_ms(rows, first)
 
     def begins(self, partition: int) -> None:
@@ -81,19 +83,20 @@ class RedisContext:
         for table in [t for t in self._lengths if t[0] == partition]:
             self._forget(table)
 
-    def _joins(self, visits: Visits, book: ContextBook) -> list[Awaitable[None]]:
-        """One call for each shard; `book` learns what was there before."""
+    def _joins(self, visits: Visits) -> list[Awaitable[tuple[list[int], bytes]]]:
+        """One call for each shard."""
         event, kind = np.nonzero(visits.things)
         thing, visit = visits.things[event, kind], visits.visit[event]
         shard = thing % np.uint64(SHARDS)
         return [
-            self._join_shard(which, thing[shard == which], visit[shard == which], book)
+            self._join_shard(which, thing[shard == which], visit[shard == which])
             for which in np.unique(shard).tolist()
         ]
 
     async def _join_shard(
-        self, shard: int, thing: Crowds, visit: Crowds, book: ContextBook
-    ) -> None:
+        self, shard: int, thing: Crowds, visit: Crowds
+    ) -> tuple[list[int], bytes]:
+        """The things, and their crowds as they were before, CAPACITY visits each."""
         order = np.argsort(thing, kind="stable")
         things, counts = np.unique(thing, return_counts=True)
         head = f"{self._prefix}:{{c{shard}}}:".encode()
@@ -106,10 +109,8 @@ class RedisContext:
                 visit[order].astype(">u8").tobytes(),
             ),
         )
-        crowds = np.zeros((len(things), CAPACITY), np.uint64)
-        for row, packed in zip(crowds, old, strict=True):
-            row[: len(packed) // 8] = np.frombuffer(packed, ">u8")
-        book.join(things.tolist(), crowds)
+        full = CAPACITY * 8
+        return things.tolist(), b"".join([packed.rjust(full, b"\0") for packed in old])
 
     async def _load(self, table: Table) -> None:
         packed = await self._read([self._key(table)], ())
@@ -135,8 +136,10 @@ class RedisContext:
         return f"{self._prefix}:{{{partition}}}:n:{epoch}".encode()
 
 
-async def _all(calls: Sequence[Awaitable[Any]]) -> None:
+async def _all(calls: Sequence[Awaitable[Any]]) -> list[Any]:
     """Await all, also if one of them raises: then nothing of them is under way any more."""
-    for reply in await asyncio.gather(*calls, return_exceptions=True):
+    replies = await asyncio.gather(*calls, return_exceptions=True)
+    for reply in replies:
         if isinstance(reply, BaseException):
             raise reply
+    return replies
