@@ -28,11 +28,14 @@ FREE_TWO = Variant("5 shopsentry, free, two workers", OURS, "free", RANDOM, "log
 FREE_ONCE = Variant(
     "6 shopsentry, free, exactly once", OURS, "free", RANDOM, "logs", delivery="exactly-once"
 )
+FREE_CONTEXT = Variant(
+    "7 shopsentry, free, site context", OURS, "free", RANDOM, "context-logs", schema="shop-context"
+)
 
 
 def prepare(rig: Rig, backlog: int, day: int, variants: Sequence[Variant]) -> None:
     """The topics that these read, and the Redis servers that their workers start from."""
-    encoder = scorers.free_encoder()
+    encoder, context = scorers.free_encoder(), scorers.free_encoder("shop-context")
     shop = events.Shop(day, day)
     topics = {variant.topic for variant in variants}
     if RANDOM in topics:
@@ -42,12 +45,14 @@ def prepare(rig: Rig, backlog: int, day: int, variants: Sequence[Variant]) -> No
     histories: list[tuple[str, Callable[[], Iterator[events.History]]]] = [
         ("", lambda: events.full_logs(encoder, RANDOM)),
         ("day-", lambda: shop.history(encoder, DAY)),
+        ("context-", lambda: events.full_logs(context, RANDOM)),
     ]
     starts = {variant.history for variant in variants}
     for kind, history in histories:
         if f"{kind}logs" in starts:
             with rig.redis(f"{kind}logs") as server:
-                events.remember(server.url, encoder, history())
+                rows_of = context if kind == "context-" else encoder
+                events.remember(server.url, rows_of, history())
                 save(server)
         if f"{kind}sets" in starts:
             with rig.redis(f"{kind}sets") as server:
@@ -62,7 +67,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one short round: does it run?")
     parser.add_argument("--two-workers", action="store_true", help="two workers too")
     parser.add_argument(
-        "--only", default="1234", help="variants by number: 34 (free scorer), 46 (both deliveries)"
+        "--only",
+        default="1234",
+        help="variants by number: 34 (free scorer), 46 (both deliveries), 47 (site context)",
     )
     parser.add_argument("--stages", action="store_true", help="where (4)'s time goes, a run more")
     bundle = ScorerSettings().bundle
@@ -79,6 +86,7 @@ def main() -> None:
         (FREE_SIMPLE, 1_000, 3_000 if given.quick else 10_000),
         (FREE_OURS, backlog // 8, backlog * 3 // 4),
         (FREE_ONCE, backlog // 8, backlog * 3 // 4),
+        (FREE_CONTEXT, backlog // 8, backlog * 3 // 4),
     ]
     plan = [entry for entry in plan if entry[0].name[0] in given.only]
     if given.two_workers:
@@ -156,6 +164,7 @@ def _table(runs: Sequence[Run]) -> str:
         (MODEL_OURS, MODEL_SIMPLE),
         (FREE_OURS, FREE_SIMPLE),
         (FREE_ONCE, FREE_OURS),
+        (FREE_CONTEXT, FREE_OURS),
     ):
         pairs = list(zip(by_name.get(ours.name, []), by_name.get(simple.name, []), strict=False))
         if pairs:

@@ -45,6 +45,7 @@ class Variant(Struct, frozen=True):
     history: str  # folder of the Redis whose logs it starts from
     workers: int = 1
     delivery: str = "at-least-once"
+    schema: str = "shop"  # of the free scorer
 
 
 class Run(Struct, frozen=True, kw_only=True):
@@ -135,7 +136,7 @@ class Rig:
             command += ["--bundle", str(self._bundle)]
             if "yardstick" not in variant.module:
                 command += ["--partitions", str(events.PARTITIONS)]
-                command += ["--delivery", variant.delivery]
+                command += ["--delivery", variant.delivery, "--schema", variant.schema]
             if stages:
                 command += ["--stages", str(told)]
             log = stack.enter_context((self._folder / f"{name}.log").open("wb"))

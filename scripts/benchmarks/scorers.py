@@ -18,8 +18,8 @@ Plain = tuple[SchemaEncoder, Callable[[Windows, Ints], Floats], str]  # and the 
 ANOMALOUS = 100  # one event in so many
 
 
-def free_encoder() -> SchemaEncoder:
-    return SchemaEncoder(schema.load("shop"))
+def free_encoder(name: str = "shop") -> SchemaEncoder:
+    return SchemaEncoder(schema.load(name))
 
 
 def free_rule(windows: Windows, tasks: Ints) -> Floats:

@@ -25,6 +25,7 @@ def main() -> None:
         parser.add_argument(name, required=True)
     parser.add_argument("--partitions", type=int, required=True)
     parser.add_argument("--delivery", default="at-least-once")
+    parser.add_argument("--schema", default="shop")
     parser.add_argument("--stages", type=Path)
     given = parser.parse_args()
     settings = Settings(
@@ -42,17 +43,19 @@ def main() -> None:
     scorer: Scorer
     encoder: EventEncoder
     if given.scorer == "free":
-        free = scorers.free_encoder()
+        free = scorers.free_encoder(given.schema)
+        asked = free.schema.context
         scorer, encoder = scorers.free_scorer(free), free
     else:
-        scorer, encoder = load_scorer(settings)
+        scorer, loaded = load_scorer(settings)
+        encoder, asked = loaded, loaded.schema.context
     if given.stages is not None:
         stages.watch(given.stages)
     logging_of = logging_config("warning", False, False)
     logging.config.dictConfig(logging_of)
     outputs = dict.fromkeys(Output, given.partitions)
     Runner(
-        worker_app(settings, scorer, encoder, Outputs(outputs, UNLIMITED), WindowPolicy()),
+        worker_app(settings, scorer, encoder, Outputs(outputs, UNLIMITED), WindowPolicy(), asked),
         logging_of,
         "warning",
     ).run()

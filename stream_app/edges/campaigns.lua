@@ -9,8 +9,9 @@
 -- A row is id (8), id of its run's first (8), number in the run (4), ms when the run began (8), at_ms
 -- (8), what is kept. A campaign is known by the key of its log and its run. Little endian.
 --
--- Replies with the logs, the place of each event in each of its logs (from 0), and what was told last
--- of the campaigns that each event closed, with their last ms before it (8).
+-- Replies with the logs that tell something, the place of each event in each of its logs (from 0) if
+-- one of them does, and what was told last of the campaigns that each event closed, with their last
+-- ms before it (8).
 
 local quiet, span, kept = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local closings, ttl = tonumber(ARGV[4]), ARGV[5]
@@ -55,9 +56,16 @@ local function append(number, id, at_ms, body)
   end
 end
 
-local places, again = {}, false
+-- Whether the n-th event of a run may tell; see `is_told`.
+local function may_tell(row)
+  local nth = unpack('<I4', row, 17)
+  local _, digits = math.frexp(nth)
+  return nth >= 3 and nth % 2 ^ math.max(0, digits - 3) == 0
+end
+
+local places, again, wanted = {}, false, {}
 for at = 6, #ARGV, 4 do
-  local id, at_ms, own = ARGV[at], tonumber(ARGV[at + 1]), {}
+  local id, at_ms, own, numbers, tells = ARGV[at], tonumber(ARGV[at + 1]), {}, {}, false
   for text in string.gmatch(ARGV[at + 2], '%d+') do
     local number = tonumber(text)
     local place = place_of(logs[number], id)
@@ -67,8 +75,13 @@ for at = 6, #ARGV, 4 do
       place = #logs[number]
     end
     own[#own + 1] = place - 1
+    numbers[#numbers + 1] = number
+    tells = tells or may_tell(logs[number][place])
   end
-  places[#places + 1] = own
+  for _, number in ipairs(numbers) do
+    wanted[number] = wanted[number] or tells
+  end
+  places[#places + 1] = tells and own or {}
 end
 for number in pairs(grown) do
   local key, log = KEYS[FIRST + number], logs[number]
@@ -107,5 +120,8 @@ end
 local closed = {}
 for at = 6, #ARGV, 4 do
   closed[#closed + 1] = over[ARGV[at]] or {}
+end
+for number in ipairs(logs) do
+  logs[number] = wanted[number] and logs[number] or {}
 end
 return { logs, places, closed }

@@ -4,43 +4,69 @@
 -- ARGV  visits kept of the open and of the closed buckets, ttl s, visits of each thing (4 bytes
 --       each, little endian), the visits, thing by thing
 --
--- A visit is bucket (4), user (3), marks (1), big endian. A crowd is visits, in no promised order.
--- Bucket and user together are 53 bits until the year 5000, so that they fit a double.
+-- A visit is bucket (4), user (3), marks (1), big endian. A crowd is visits, the newest first, and so
+-- are those that come of a thing. Bucket and user together are 53 bits until the year 5000, so that
+-- they fit a double.
 --
 -- Replies with the crowds as they were before.
 
 local kept, ttl, counts, visits = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
-local call, pack, unpack = redis.call, struct.pack, struct.unpack
+local call, pack, unpack, sub = redis.call, struct.pack, struct.unpack, string.sub
 local USERS = 2 ^ 24
 
--- Adds packed visits: marks by bucket and user, once each.
-local function add(marks, order, packed, begin, stop)
-  for at = begin, stop, 8 do
-    local bucket, user, mark = unpack('>I4I3B', packed, at)
-    local key = bucket * USERS + user
-    if not marks[key] then
-      order[#order + 1] = key
-    end
-    marks[key] = bit.bor(marks[key] or 0, mark)
+-- Two runs of packed visits, from `at` and `other` on, as one crowd.
+local function joined(old, new, other, stop)
+  local at, found, seen = 1, {}, {}
+  local newest, open, closed, last, marks = nil, 0, 0, nil, 0
+  local bucket, user, mark, new_bucket, new_user, new_mark
+  if at < #old then
+    bucket, user, mark = unpack('>I4I3B', old, at)
   end
-end
-
-local function joined(marks, order)
-  table.sort(order, function(one, other) return one > other end)
-  local newest, open, closed, seen, found = math.floor(order[1] / USERS), 0, 0, {}, {}
-  for _, key in ipairs(order) do -- the newest first
-    local bucket = math.floor(key / USERS)
-    local user, is_kept = key - bucket * USERS, false
-    if bucket == newest then
-      open = open + 1
-      is_kept = open <= kept
-    elseif not seen[user] and closed < kept then
-      seen[user] = true
-      closed = closed + 1
-      is_kept = true
+  if other < stop then
+    new_bucket, new_user, new_mark = unpack('>I4I3B', new, other)
+  end
+  while bucket or new_bucket do
+    local b, u, m, visit
+    local is_old = bucket
+      and (not new_bucket or bucket > new_bucket or (bucket == new_bucket and user >= new_user))
+    if is_old then
+      b, u, m, visit = bucket, user, mark, sub(old, at, at + 7)
+      at = at + 8
+      bucket = nil
+      if at < #old then
+        bucket, user, mark = unpack('>I4I3B', old, at)
+      end
+    else
+      b, u, m, visit = new_bucket, new_user, new_mark, sub(new, other, other + 7)
+      other = other + 8
+      new_bucket = nil
+      if other < stop then
+        new_bucket, new_user, new_mark = unpack('>I4I3B', new, other)
+      end
     end
-    if is_kept then
-      found[#found + 1] = pack('>I4I3B', bucket, user, marks[key])
+    newest = newest or b
+    local key = b * USERS + u
+    if key == last then -- the same visit: it has the marks of both
+      if m ~= marks and seen[u] == key then
+        marks = bit.bor(marks, m)
+        found[#found] = pack('>I4I3B', b, u, marks)
+      end
+    elseif b == newest then
+      open = open + 1
+      if open <= kept then
+        found[#found + 1], seen[u] = visit, key
+      end
+      last, marks = key, m
+    else
+      if closed == kept and key ~= last then
+        break
+      end
+      -- A user of the newest bucket may have one visit before it.
+      if not seen[u] or seen[u] >= newest * USERS then
+        closed = closed + 1
+        found[#found + 1], seen[u] = visit, key
+      end
+      last, marks = key, m
     end
   end
   return table.concat(found)
@@ -50,10 +76,7 @@ local reply, at = {}, 1
 for thing, key in ipairs(KEYS) do
   local old = call('GET', key) or ''
   local stop = at + unpack('<I4', counts, 4 * thing - 3) * 8
-  local marks, order = {}, {}
-  add(marks, order, old, 1, #old)
-  add(marks, order, visits, at, stop - 1)
-  call('SET', key, joined(marks, order), 'EX', ttl)
+  call('SET', key, joined(old, visits, at, stop), 'EX', ttl)
   reply[thing], at = old, stop
 end
 return reply

@@ -69,10 +69,11 @@ class RedisCampaigns:
         told: list[bytes | int] = []
         for sighting, own_places, over in zip(sightings, places, closed, strict=True):
             of = [rows[numbers[thing] - 1] for thing in sighting.things]
-            news = told_of(sighting, list(zip(of, own_places, strict=True)), self._policy)
+            at_places = list(zip(of, own_places, strict=True)) if own_places else []
+            news = told_of(sighting, at_places, self._policy)
             for one in news:
-                at = sighting.things.index(one.thing)
-                run = of[at][own_places[at]].run
+                log, place = at_places[sighting.things.index(one.thing)]
+                run = log[place].run
                 told += [self._key(one.thing) + _id(run), one.events, one.last_ms, _encode(one)]
             found.append([*map(_closed, over), *news])
         if told:

@@ -97,7 +97,7 @@ class RedisContext:
         self, shard: int, thing: Crowds, visit: Crowds
     ) -> tuple[list[int], bytes]:
         """The things, and their crowds as they were before, CAPACITY visits each."""
-        order = np.argsort(thing, kind="stable")
+        order = np.lexsort((~visit, thing))  # of each thing the newest visit first
         things, counts = np.unique(thing, return_counts=True)
         head = f"{self._prefix}:{{c{shard}}}:".encode()
         old = await self._join(
