@@ -238,6 +238,12 @@ async def test_hidden_users_change_what_we_make_and_nothing_that_is_passed_on(
             assert (named.key, known["subject"]) == (user.encode(), user)
             known["subject"] = known["data"]["user_id"] = NAMES.of(user)
             assert (told, hidden.key) == (known, NAMES.of(user).encode())
+    campaigns = (desk.published[Output.CAMPAIGNS] for desk in (hiding, plain))
+    for hidden, named in zip(*campaigns, strict=True):
+        told, known = json.loads(hidden.value or b""), json.loads(named.value or b"")
+        for member in known["data"]["members"]:
+            member["user_id"] = NAMES.of(member["user_id"])
+        assert told == known
 
 
 @pytest.mark.parametrize("names", [NAMES, None])
