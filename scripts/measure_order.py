@@ -85,11 +85,8 @@ def stream(rig: Rig, bundle: Path, lines: Sequence[bytes], count: int) -> dict[s
         for line in lines
         for event in [json.loads(line)]
     )
-    with workers(rig, count, scorer__bundle=bundle) as running:
+    with workers(rig, count, scorer__bundle=bundle):
         rig.await_committed(sent, patience_s=1200)
-        for worker in running:
-            worker.await_ready()
-            worker.stop()
     return {
         json.loads(read.value or b"")["event_id"]: Offline(
             float(headers_of(read)["shopsentry-score"]), output is Output.QUARANTINED
