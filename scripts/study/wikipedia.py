@@ -100,9 +100,9 @@ def tuned(of: str, sources: Sources, given: argparse.Namespace) -> dict[str, Any
     return settings.table(found, of)
 
 
-def said_by_model(folder: Path, data: Dataset, events: Ints) -> Scores:
+def said_by_model(folder: Path, data: Dataset, events: Ints, device: str) -> Scores:
     """Log-odds of all members together and of each."""
-    bundle = bundles.load(folder, "cpu")
+    bundle = bundles.load(folder, device)
     windows, tasks = data.windows.take(events), data.task[events]
     raw = bundles.opinions(bundle, windows, tasks).raw
     names, fusion = bundle.members.names, bundle.fusion
@@ -151,9 +151,9 @@ def table(seeds: Sequence[Scores], truth: Truth, resamples: int) -> list[str]:
     return lines
 
 
-def calibration(folder: Path, data: Dataset, events: Ints) -> list[str]:
+def calibration(folder: Path, data: Dataset, events: Ints, device: str) -> list[str]:
     """How true probabilities are, and how a threshold of the earlier half keeps its budget."""
-    bundle = bundles.load(folder, "cpu")
+    bundle = bundles.load(folder, device)
     scores = bundles.score(bundle, data.windows.take(events), data.task[events])
     anomalous = data.anomalous[events]
     told = reliability(scores, anomalous)
@@ -193,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--trials", type=int, default=20, help="to tune boosting")
-    parser.add_argument("--device", default="cpu", help="to train on")
+    parser.add_argument("--device", default="cpu", help="to train and to score on")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--members", default=",".join(MEMBERS))
     parser.add_argument("--schema", default="wiki")
@@ -212,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     events = np.flatnonzero(data.file == 1)
     seeds = [
         {
-            **said_by_model(folder, data, events),
+            **said_by_model(folder, data, events, given.device),
             "boosting, tuned": said_by_boosting(seed, data, events, best, given.threads),
             "boosting, as usual": said_by_boosting(seed, data, events, {}, given.threads),
         }
@@ -220,7 +220,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     truth = truth_of(data, events, schema.task_names)
     lines = table(seeds, truth, given.bootstrap)
-    lines += ["", *(line for folder in folders for line in calibration(folder, data, events))]
+    for folder in folders:
+        lines += ["", *calibration(folder, data, events, given.device)]
     print(f"{len(events):,} edits, {int(truth.anomalous.sum())} bans, {given.seeds} seeds\n")
     print("\n".join(lines))
 

@@ -1,0 +1,379 @@
+"""One detector of the Taobao study: fitted to the replicas, chosen by the validation draws, asked
+about every event of the test draws as of itself.
+
+    events.read     files of a fold -> data sets, kept in the folder beside them
+    enter           a recipe of members        -> what it says of the test draws
+    compete         a baseline                 -> likewise
+
+All learn from the same draws: replicas to fit to, validation draws to choose by. What is told is
+kept as `NAME.SEED.npz` in the fold's folder, so a study that was broken off goes on.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from msgspec import Struct, structs
+from numpy.typing import NDArray
+
+from models import schema as schemas
+from models.baselines.boosting import Boosted, Forest, Growth
+from models.baselines.detector import Detector, Draw, Judged
+from models.baselines.networks import RandomEncoder
+from models.baselines.stack import Stack
+from models.baselines.unlabelled import SHAPES, Unlabelled
+from models.baselines.velocity import Velocity
+from models.committee import hear
+from models.counters.aggregates import Aggregates, Memory, aggregate
+from models.dataset import Dataset, concat, lot
+from models.dataset import read as read_files
+from models.evaluate.details import limit_of
+from models.evaluate.panel import BUDGETS
+from models.evaluate.truth import Truth, joined, truth_of
+from models.inference import run as run_network
+from models.members import Members
+from models.network import Network
+from models.schema import Schema
+from models.training.finish import calibrated
+from models.training.material import Material
+from models.training.members import Plan, fit_members
+from models.training.options import Options
+from models.training.parts import CALIBRATE, CHOOSE, by_lot
+from models.training.processes import Processes
+from models.training.watch import Watch
+from models.trees import Table
+from stream_app.core.window import Ints
+
+COLD: Final = 0.08  # of a replica: its windows have hardly begun
+PRIOR: Final = 0.01  # share of anomalies that is expected in use
+BASELINES: Final = ("stack", "boosted", "boosted-own", "velocity", "random-encoder", *SHAPES)
+
+Floats = NDArray[np.float32]
+
+
+class Entrant(Struct, frozen=True, kw_only=True):
+    """A recipe. `members` share one schema; `pure`: the surprise of the first alone."""
+
+    name: str
+    schema: str = "shop-context"
+    members: tuple[str, ...] = ("bert", "bert-2", "gru", "gru-2", "trees", "second")
+    span_s: int | None = None  # of a window, if not the schema's
+    pretrain_epochs: int = 2
+    counted: bool = True  # encoders see counts over the window
+    pure: bool = False
+    options: dict[str, Any] = {}
+    seeds: int = 0  # at most; 0: as many as asked
+
+    @property
+    def read_as(self) -> Schema:
+        schema = schemas.load(self.schema)
+        return schema if self.span_s is None else structs.replace(schema, span_s=self.span_s)
+
+
+class Part(Struct, frozen=True):
+    """A data set, and which of its events are for what: to fit to, or to judge."""
+
+    data: Dataset
+    events: Ints
+
+
+class Read(Struct, frozen=True):
+    """All of a fold under one schema."""
+
+    history: Part
+    replicas: list[Part]
+    valid: list[Part]
+    tests: list[Part]
+
+
+# -- reading ----------------------------------------------------------------------------------
+
+
+def part(folder: Path, name: str, schema: Schema, aggregates: bool = False) -> Path:
+    """Where a data set lies: `name` is that of its file. Read once; `aggregates` with it."""
+    kept = folder / f"{schema.name}-{schema.window.span_ms}" / f"{name}.pickle"
+    if not kept.exists():
+        before = {"v": ["history"], "t": ["history", "between"]}.get(name[0], [])
+        before = [] if name.startswith("train") else before
+        files = [folder / f"{one}.jsonl" for one in (*before, name)]
+        truth = folder / f"{name}.labels.jsonl"
+        labels = [truth] if truth.exists() else []
+        data = read_files(files, labels, schema, schema.window)
+        events = np.flatnonzero(data.file == len(before))
+        if name.startswith("train"):
+            events = events[int(COLD * len(events)) :]
+        found = (Part(data, events), aggregate(data) if aggregates else None)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        if name.startswith("test"):
+            told = truth_of(data, events, schema.task_names)
+            (folder / f"{name}.truth").write_bytes(pickle.dumps(told, 5))
+        kept.with_suffix(".new").write_bytes(pickle.dumps(found, 5))
+        kept.with_suffix(".new").rename(kept)
+    return kept
+
+
+def truth(folder: Path) -> Truth:
+    """Of all test draws; they have been read."""
+    return joined(
+        [pickle.loads((folder / f"{n}.truth").read_bytes()) for n in names(folder, "test")]
+    )
+
+
+def names(folder: Path, kind: str) -> list[str]:
+    found = [p.stem for p in folder.glob(f"{kind}-*.jsonl") if not p.stem.endswith(".labels")]
+    return sorted(found, key=lambda name: int(name.rpartition("-")[2]))
+
+
+class Kept(Memory):
+    """Aggregates that were made when the data was read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known: dict[int, Aggregates] = {}
+
+    def of(self, data: Dataset) -> Aggregates:
+        return self.known[id(data)] if id(data) in self.known else super().of(data)
+
+    def load(self, path: Path) -> Part:
+        found: tuple[Part, Aggregates | None] = pickle.loads(path.read_bytes())
+        if found[1] is not None:
+            self.known[id(found[0].data)] = found[1]
+        return found[0]
+
+
+def load(folder: Path, schema: Schema, memory: Kept) -> Read:
+    one = partial(part, folder, schema=schema)
+
+    def all_of(kind: str) -> list[Part]:
+        return [memory.load(one(name=name)) for name in names(folder, kind)]
+
+    return Read(memory.load(one(name="history")), all_of("train"), all_of("valid"), all_of("test"))
+
+
+# -- recipes ----------------------------------------------------------------------------------
+
+
+def material(known: Read, seed: int) -> Material:
+    """Replicas to fit to; users and campaigns of the validation draws by halves to choose and to
+    calibrate by.
+    """
+    parts = [known.history, *known.replicas, *known.valid]
+    data = concat([p.data for p in parts])
+    base = np.cumsum([0, *(len(p.data) for p in parts)]).tolist()
+    fit = [p.events + at for p, at in zip(known.replicas, base[1:], strict=False)]
+    judged: dict[int, list[Ints]] = {CHOOSE: [], CALIBRATE: []}
+    for p, at in zip(known.valid, base[1 + len(known.replicas) :], strict=False):
+        users = {user: CHOOSE if lot(user, seed) < 0.5 else CALIBRATE for user in p.data.users}
+        drawn = by_lot(p.data, users, (0.0, 0.5, 0.5), seed)[p.events]
+        for number, found in judged.items():
+            found.append(p.events[drawn == number] + at)
+    weight = np.zeros(len(data), np.float32)
+    fit_on = np.concatenate(fit)
+    weight[fit_on] = 1.0
+    return Material(
+        data=data,
+        weight=weight,
+        pretrain_on=np.arange(len(known.history.data)),
+        fit_on=fit_on,
+        choose_on=np.sort(np.concatenate(judged[CHOOSE])),
+        calibrate_on=np.sort(np.concatenate(judged[CALIBRATE])),
+        prior=PRIOR,
+        judged_by="validation draws",
+    )
+
+
+def enter(folder: Path, entrant: Entrant, seed: int, device: str) -> str:
+    """Fit a recipe and keep what it and each of its members say."""
+    out = folder / f"{entrant.name}.{seed}.npz"
+    if out.exists():
+        return str(out)
+    torch.set_num_threads(1)
+    schema = entrant.read_as
+    known = load(folder, schema, Kept())
+    learnt = material(known, seed)
+    where = Processes(torch.device(device))
+    options = Options(
+        schema=entrant.schema,
+        members=entrant.members,
+        seed=seed,
+        pretrain_epochs=entrant.pretrain_epochs,
+    ).but(entrant.options)
+    config = options.config(schema.window.size)
+    plan = Plan(
+        names=entrant.members,
+        schema=schema,
+        config=config,
+        recipe=options.recipe(len(learnt.fit_on), config.size.hidden, warm=False),
+    )
+    with _counting(entrant.counted):
+        members, _ = fit_members(plan, learnt, where, Watch())
+        told = (
+            {"": _surprise(members, known, where.device)}
+            if entrant.pure
+            else _said(members, learnt, known, where.device)
+        )
+    _keep(out, told)
+    return str(out)
+
+
+def _said(
+    members: Members, learnt: Material, known: Read, device: torch.device
+) -> dict[str, Floats]:
+    """Of all together (""), of each, as calibrated probabilities ("~") and limits for budgets."""
+    fusion, _ = calibrated(members, learnt.data, learnt.calibrate_on, PRIOR, device)
+    own = list(members.trees)
+
+    def heard(p: Part) -> tuple[Floats, Floats, Floats]:
+        windows, tasks = p.data.windows.take(p.events), p.data.task[p.events]
+        raw = hear(members, members.names, windows, tasks, device).raw
+        mean = fusion.mean(raw, members.names, own, tasks)
+        final = fusion.final(members.names).apply(mean, tasks)
+        return fusion.log_odds(raw, members.names, tasks), mean, final
+
+    tests = [heard(p) for p in known.tests]
+    told = {"": np.concatenate([mean for _, mean, _ in tests])}
+    told["~"] = np.concatenate([final for _, _, final in tests])
+    odds = np.concatenate([odds for odds, _, _ in tests])
+    if len(members.names) > 1:
+        told |= {f": {name}": odds[:, at] for at, name in enumerate(members.names)}
+    earlier = [heard(p)[1][~p.data.anomalous[p.events]] for p in known.valid]
+    told["limits"] = _limits(np.concatenate(earlier))
+    return told
+
+
+def _surprise(members: Members, known: Read, device: torch.device) -> Floats:
+    return np.concatenate(
+        [
+            run_network(members.lead, p.data.windows.take(p.events), device).surprise
+            for p in known.tests
+        ]
+    )
+
+
+@contextmanager
+def _counting(counted: bool) -> Iterator[None]:
+    """Whether networks see counts, or only what an event itself has."""
+    usual = Network.embed
+    if not counted:
+        Network.embed = (  # type: ignore[method-assign]
+            lambda self, inputs, counted=True: usual(self, inputs, False)
+        )
+    try:
+        yield
+    finally:
+        Network.embed = usual  # type: ignore[method-assign]
+
+
+# -- baselines --------------------------------------------------------------------------------
+
+
+def compete(folder: Path, name: str, seed: int, threads: int, growth: dict[str, Any]) -> str:
+    """Fit a baseline and keep what it says. It reads the plain shop schema."""
+    out = folder / f"{name}.{seed}.npz"
+    if out.exists():
+        return str(out)
+    torch.set_num_threads(threads)
+    schema, memory = schemas.load("shop"), Kept()
+    known = load(folder, schema, memory)
+    detector = _detector(name, schema, memory, seed, threads, growth)
+    nobody = np.zeros(0, np.int64)
+    if detector.labels:
+        draws = [Draw(p.data, p.events, nobody) for p in known.replicas]
+        draws += [Draw(p.data, nobody, p.events) for p in known.valid]
+        fit = detector.fit_draws  # type: ignore[attr-defined]
+        fit(draws)
+    else:
+        detector.fit(known.history.data, known.history.events, known.history.events)
+    earlier = [
+        np.asarray(detector.score(p.data, p.events), np.float32)[~p.data.anomalous[p.events]]
+        for p in known.valid
+    ]
+    if isinstance(detector, Following):
+        detector.past = int(known.tests[0].events[0])
+    told = {"": np.concatenate([detector.score(p.data, p.events) for p in known.tests])}
+    told["limits"] = _limits(np.concatenate(earlier))
+    _keep(out, {key: np.asarray(value, np.float32) for key, value in told.items()})
+    return str(out)
+
+
+class Following(Stack):
+    """A stack that is asked about several futures of one past: of that it is asked once.
+
+    `past`: so many events are the same in all that it is asked about from now on.
+    """
+
+    past = 0
+
+    def table(self, data: Dataset) -> Table:
+        self._known: dict[int, Any] = getattr(self, "_known", {})
+        if not self.past:
+            return super().table(data)
+        every, told = np.arange(len(data)), []
+        for detector in self._unlabelled:
+
+            def score(some: slice, asked: Unlabelled = detector) -> Judged:
+                return asked.score(data, every[some])
+
+            told.append(self._once(id(detector), score))
+        return np.column_stack([self._memory.of(data).values, *told]).astype(np.float32)
+
+    def _judge(
+        self, look: Sequence[Forest], table: Table, data: Dataset, fit_on: Ints | None = None
+    ) -> Judged:
+        if not self.past:
+            return super()._judge(look, table, data, fit_on)
+        known = []
+        for forest in look:
+
+            def logits(some: slice, asked: Forest = forest) -> Judged:
+                return asked.logits(table[some])
+
+            known.append(_Told(self._once(id(forest), logits)))
+        return super()._judge(known, table, data, fit_on)  # type: ignore[arg-type]
+
+    def _once(self, key: int, ask: Callable[[slice], Judged]) -> Judged:
+        if key not in self._known:
+            self._known[key] = ask(slice(None, self.past))
+        return np.concatenate([self._known[key], ask(slice(self.past, None))])
+
+
+class _Told(Struct, frozen=True):
+    """A forest whose answer is known."""
+
+    answer: Judged
+
+    def logits(self, table: Table) -> Judged:
+        return self.answer
+
+
+def _detector(
+    name: str, schema: Schema, memory: Memory, seed: int, threads: int, growth: dict[str, Any]
+) -> Detector:
+    if name == "stack":
+        looks = growth.get("looks", 3)
+        own = Growth(**{key: value for key, value in growth.items() if key != "looks"})
+        return Following(memory, seed, threads, growth=own, looks=looks)
+    if name in ("boosted", "boosted-own"):
+        return Boosted(memory, seed, threads, own_only=name == "boosted-own")
+    if name == "velocity":
+        return Velocity()
+    if name == "random-encoder":
+        return RandomEncoder(schema, seed)
+    return Unlabelled(name, memory, seed, threads)
+
+
+def _limits(clean: NDArray[Any]) -> Floats:
+    return np.array([limit_of(clean, share) for share in BUDGETS], np.float32)
+
+
+def _keep(out: Path, told: dict[str, Floats]) -> None:
+    new = out.with_suffix(".new.npz")
+    np.savez(new, **{key or "all": value for key, value in told.items()})  # type: ignore[arg-type]
+    new.rename(out)
