@@ -143,6 +143,8 @@ def table(report: Report, found: Sequence[str]) -> list[str]:
                 if "accounts" in groups
                 else ""
             )
+        else:
+            cells += ["", ""]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
 
