@@ -124,7 +124,7 @@ class Shop:
                 chunk = own[begin : begin + some]
                 rows = encoder.encode(chunk)
                 first = seq_of(source_tag(source), 1 + begin)
-                rows["seq"] = (np.arange(len(chunk)) + first).astype(np.uint64)
+                rows["seq"] = np.arange(len(chunk), dtype=np.uint64) + np.uint64(first)
                 yield History(Source(source, partition), [event.user_id for event in chunk], rows)
 
 
@@ -177,7 +177,8 @@ def full_logs(encoder: SchemaEncoder, topic: str) -> Iterator[History]:
             ages = np.tile(np.arange(HISTORY, 0, -1), len(names))
             rows["at_ms"] = BEGIN_MS - ages * 60_000
             rows["id"] = random.integers(0, 1 << 63, count, np.uint64)
-            rows["seq"] = np.tile(np.arange(HISTORY) + seq_of(tag, 1), len(names)).astype(np.uint64)
+            seqs = np.arange(HISTORY, dtype=np.uint64) + np.uint64(seq_of(tag, 1))
+            rows["seq"] = np.tile(seqs, len(names))
             own = [name for name in names for _ in range(HISTORY)]
             yield History(Source(topic, partition), own, rows)
 

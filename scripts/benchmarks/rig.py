@@ -15,9 +15,10 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import psutil
@@ -102,8 +103,8 @@ class Rig:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        self._kafka = self._stack.enter_context(CompilingBroker(self._folder / "kafka"))
-        self._admin = self._kafka.admin()
+        self.kafka = self._stack.enter_context(CompilingBroker(self._folder / "kafka"))
+        self._admin = self.kafka.admin()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -111,8 +112,8 @@ class Rig:
 
     def fill(self, topic: str, records: Iterable[tuple[str, bytes]]) -> int:
         """Make a topic of these users and values; returns its size."""
-        self._kafka.create_topics([topic], partitions=events.PARTITIONS)
-        return events.fill(self._kafka.address, topic, records)
+        self.kafka.create_topics([topic], partitions=events.PARTITIONS)
+        return events.fill(self.kafka.address, topic, records)
 
     @contextmanager
     def redis(self, history: str) -> Iterator[RedisServer]:
@@ -123,28 +124,54 @@ class Rig:
                 time.sleep(0.05)
             yield server
 
+    def outputs(
+        self, config: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+    ) -> tuple[str, list[str]]:
+        """A name for a run, and new output topics that begin with it.
+
+        `config` of topics by what comes after the name; others than outputs are made as well.
+        """
+        name = f"r{next(self._numbers)}"
+        kinds = list(dict.fromkeys([*Output, *config]))
+        for kind in kinds:
+            self.kafka.create_topics(
+                [f"{name}.{kind}"], partitions=events.PARTITIONS, config=config.get(kind)
+            )
+        return name, [f"{name}.{kind}" for kind in kinds]
+
+    def forget(self, topics: list[str]) -> None:
+        self._admin.delete_topics(topics)
+
+    @contextmanager
+    def workers(
+        self, variant: Variant, name: str, server: RedisServer, *more: str
+    ) -> Iterator[list[subprocess.Popen[bytes]]]:
+        """Those of a variant, from its topic to the outputs of `name`."""
+        command = [sys.executable, "-m", variant.module, "--kafka", self.kafka.address]
+        command += ["--redis", server.url, "--topic", variant.topic, "--prefix", f"{name}."]
+        command += ["--group", name, "--scorer", variant.scorer]
+        command += ["--bundle", str(self._bundle)]
+        if "yardstick" not in variant.module:
+            command += ["--partitions", str(events.PARTITIONS)]
+            command += ["--delivery", variant.delivery, "--schema", variant.schema]
+        with ExitStack() as stack:
+            log = stack.enter_context((self._folder / f"{name}.log").open("wb"))
+            yield [
+                stack.enter_context(_process([*command, *more], log))
+                for _ in range(variant.workers)
+            ]
+
     def run(self, variant: Variant, warm: int, measured: int, *, stages: bool = False) -> Run:
         """Start it on the whole backlog, look at `measured` events after `warm`, end it."""
-        name = f"r{next(self._numbers)}"
-        topics = [f"{name}.{output}" for output in Output]
-        self._kafka.create_topics(topics, partitions=events.PARTITIONS)
+        name, topics = self.outputs()
         told = self._folder / f"{name}.stages"
         with self.redis(variant.history) as server, ExitStack() as stack:
-            command = [sys.executable, "-m", variant.module, "--kafka", self._kafka.address]
-            command += ["--redis", server.url, "--topic", variant.topic, "--prefix", f"{name}."]
-            command += ["--group", name, "--scorer", variant.scorer]
-            command += ["--bundle", str(self._bundle)]
-            if "yardstick" not in variant.module:
-                command += ["--partitions", str(events.PARTITIONS)]
-                command += ["--delivery", variant.delivery, "--schema", variant.schema]
-            if stages:
-                command += ["--stages", str(told)]
-            log = stack.enter_context((self._folder / f"{name}.log").open("wb"))
-            workers = [stack.enter_context(_process(command, log)) for _ in range(variant.workers)]
+            more = ("--stages", str(told)) if stages else ()
+            workers = stack.enter_context(self.workers(variant, name, server, *more))
             first, last = self._watch(name, workers, server, warm, measured, stages)
         if variant.scorer == "model":
             self.scores[variant] = self._read_scores(topics[:2], last)
-        self._admin.delete_topics(topics)
+        self.forget(topics)
         done = last.done - first.done
 
         def per_event(before: float, after: float) -> float:
@@ -173,7 +200,7 @@ class Rig:
         stages: bool,
     ) -> tuple[_Look, _Look]:
         watched = [[psutil.Process(worker.pid) for worker in workers]]
-        watched += [[psutil.Process(pid)] for pid in (server.pid, self._kafka.pid)]
+        watched += [[psutil.Process(pid)] for pid in (server.pid, self.kafka.pid)]
         first: _Look | None = None
         grew_s, before = time.monotonic(), 0
         while True:
@@ -214,7 +241,7 @@ class Rig:
 
     def _read_scores(self, topics: list[str], last: _Look) -> dict[bytes, float]:
         """Scores of what is in these topics, by value; most of it."""
-        names = {"bootstrap.servers": self._kafka.address, "group.id": "bench.scores"}
+        names = {"bootstrap.servers": self.kafka.address, "group.id": "bench.scores"}
         consumer = Consumer({**names, "auto.offset.reset": "earliest"})
         consumer.subscribe(topics)
         found: dict[bytes, float] = {}
