@@ -6,12 +6,14 @@ bf16, `scripts/bench_scorer.py --device cuda` compares.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
-from models.bundle import Bundle
+from models.bundle import Bundle, load, save, score
 from models.dataset import Dataset
 from models.features import words
 from models.flat import LONGEST, Bucket, FlatBert, suits
@@ -66,3 +68,26 @@ def test_attention_stays_within_a_window_of_any_length() -> None:
 def test_fp8_is_refused_where_there_is_none(bundle: Bundle) -> None:
     with pytest.raises(Misconfigured, match="fp8"):
         BundleScorer(bundle, precision="fp8")
+
+
+@pytest.mark.gpu
+async def test_a_gpu_scores_like_a_cpu(
+    bundle: Bundle, dataset: Dataset, some: np.ndarray, tmp_path: Path
+) -> None:
+    save(
+        tmp_path,
+        "b",
+        bundle.members,
+        bundle.fusion,
+        {},
+        dataset.windows.take(some[:5]),
+        dataset.task[some[:5]],
+    )
+    scoring = BundleScorer(load(tmp_path, "cuda"))
+    try:
+        for count in (1, 40, len(some)):
+            windows, tasks = dataset.windows.take(some[:count]), dataset.task[some[:count]]
+            found = await scoring.score(windows, tasks)
+            np.testing.assert_allclose(found.calibrated, score(bundle, windows, tasks), atol=0.02)
+    finally:
+        scoring.close()
