@@ -37,6 +37,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models import bundle as bundles
 from models import schema as schemas
+from models.compress.int8 import quantised
 from models.dataset import gather
 from models.features import Columns, columns
 from models.flat import FlatBert
@@ -94,6 +95,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--presets", nargs="+", choices=PRESETS, default=["tiny"])
     parser.add_argument("--precision", choices=("bf16", "fp8"), default="bf16", help="on CUDA")
+    parser.add_argument("--int8", action="store_true", help="packed, on a CPU: as `compress` does")
     parser.add_argument("--events", type=int, default=40_000, help="of the simulated day")
     parser.add_argument("--windows", type=int, default=2048, help="of a batch")
     parser.add_argument("--alone", type=int, default=100, help="windows scored one by one")
@@ -125,7 +127,8 @@ def apart(windows: Windows) -> Windows:
 def packed_way(network: Network, device: torch.device, told: argparse.Namespace) -> Way:
     """As `BundleScorer` does it."""
     if device.type == "cpu":
-        return lambda some: run(network, some, device).logits
+        asked = quantised(network) if told.int8 else network
+        return lambda some: run(asked, some, device).logits
     reader = RecordedReader(FlatBert(network, told.precision), device)
     return lambda some: reader.run(some).logits
 
