@@ -248,15 +248,8 @@ def bounds(consumer: Consumer, chosen: Range, place: int) -> tuple[int, int]:
 
 
 def edges(consumer: Consumer, topic: str, place: int) -> tuple[int, int]:
-    """The oldest offset, and the one that the next record will get.
-
-    An empty partition is asked for twice: after a restart of its broker, a full one was once told
-    to be empty, and an audit missed its records. librdkafka asks for both offsets separately.
-    """
+    """The oldest offset, and the one that the next record will get."""
     at = TopicPartition(topic, place)
-    found = patiently(lambda: consumer.get_watermark_offsets(at, timeout=ANSWER_S))
-    if found[0] < found[1]:
-        return found
     return patiently(lambda: consumer.get_watermark_offsets(at, timeout=ANSWER_S))
 
 
