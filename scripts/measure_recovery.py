@@ -71,9 +71,12 @@ class Round(Struct, kw_only=True):
     differences: list[str] = field(default_factory=list)
 
     @property
+    def in_time(self) -> bool:
+        return (self.gap if self.what == "rolling" else self.after) <= BARS[self.what]
+
+    @property
     def ok(self) -> bool:
-        measured = self.gap if self.what == "rolling" else self.after
-        return measured <= BARS[self.what] and not (self.lost or self.doubled or self.other)
+        return self.in_time and not (self.lost or self.doubled or self.other)
 
 
 class Reader(threading.Thread):
@@ -283,7 +286,7 @@ def table(rounds: list[Round]) -> str:
         own = [r for r in rounds if (r.what, r.delivery) == (what, delivery)]
         bar = f"gap {BARS[what]:g}" if what == "rolling" else f"after {BARS[what]:g}"
         cells = [what, delivery, str(len(own)), _spread([r.after for r in own])]
-        cells += [_spread([r.gap for r in own]), bar, str(sum(not r.ok for r in own))]
+        cells += [_spread([r.gap for r in own]), bar, str(sum(not r.in_time for r in own))]
         cells += [f"{sum(r.records for r in own):,}", str(sum(r.lost for r in own))]
         cells += [str(sum(r.doubled for r in own)), str(sum(r.repeats for r in own))]
         lines.append("| " + " | ".join(cells) + " |")
