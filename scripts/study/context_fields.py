@@ -30,6 +30,7 @@ from models.trees import Table, fit
 MANY: Final = ("brushing", "ride_along", "credential_stuffing", "cart_hoarding")
 VALID: Final = (0, 1)
 BATCH: Final = 4096
+SEEDS: Final = 3
 GROUPS: Final = {
     "time since the newest, the fourth": ("item_latest", "item_fourth"),
     "how many users": ("item_users",),
@@ -86,12 +87,12 @@ def variants(names: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
 
 
 def judged(
-    chosen: list[int], names: Sequence[str], to_fit: Part, to_choose: Part, draws: Sequence[Part]
+    chosen: list[int], names: Sequence[str], to_fit: Part, to_choose: Part, to_judge: Part
 ) -> tuple[float, float]:
-    """Average precision of all, and of families with many accounts; means over draws and seeds."""
+    """Average precision of all, and of families with many accounts; means over seeds."""
     own = [names[at] for at in chosen]
     found: list[tuple[float, float]] = []
-    for seed in range(3):
+    for seed in range(SEEDS):
         trees = fit(
             to_fit.facts[:, chosen],
             to_fit.anomalous,
@@ -100,15 +101,14 @@ def judged(
             own,
             seed,
         )
-        for draw in draws:
-            raw = trees.raw(draw.facts[:, chosen])
-            some = draw.many | ~draw.anomalous
-            found.append(
-                (
-                    float(average_precision_score(draw.anomalous, raw)),
-                    float(average_precision_score(draw.anomalous[some], raw[some])),
-                )
+        raw = trees.raw(to_judge.facts[:, chosen])
+        some = to_judge.many | ~to_judge.anomalous
+        found.append(
+            (
+                float(average_precision_score(to_judge.anomalous, raw)),
+                float(average_precision_score(to_judge.anomalous[some], raw[some])),
             )
+        )
     every, many = np.mean(found, 0)
     return float(every), float(many)
 
@@ -124,16 +124,17 @@ def main() -> None:
     history, between = folder / "history.jsonl", folder / "between.jsonl"
     to_fit = joined([part(schema, [], folder / f"train-{n}.jsonl") for n in range(given.replicas)])
     to_choose = joined([part(schema, [history], folder / f"valid-{n}.jsonl") for n in VALID])
-    draws = [
-        part(schema, [history, between], folder / f"test-{n}.jsonl") for n in range(given.draws)
-    ]
+    before = [history, between]
+    to_judge = joined(
+        [part(schema, before, folder / f"test-{n}.jsonl") for n in range(given.draws)]
+    )
     names = fact_names(schema)
-    print(f"{len(to_fit.facts):,} events to fit to, {sum(len(d.facts) for d in draws):,} judged")
+    print(f"{len(to_fit.facts):,} events to fit to, {len(to_judge.facts):,} judged")
     print("| context fields | average precision | … of families with many accounts | misses |")
     print("| --- | --- | --- | --- |", flush=True)
     first: float | None = None
     for name, chosen in variants(names):
-        every, many = judged(chosen, names, to_fit, to_choose, draws)
+        every, many = judged(chosen, names, to_fit, to_choose, to_judge)
         first = many if first is None else first
         share = (1 - many) / (1 - first)
         print(f"| {name} | {every:.3f} | {many:.3f} | {share:.2f} |", flush=True)
