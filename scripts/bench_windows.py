@@ -3,8 +3,9 @@
     .venv/bin/python scripts/bench_windows.py [--json] [--users 100000] [--rounds 15]
 
 Prints events/s and ratios to ours (minimum, median, maximum over rounds, all ways in turn in one
-process) and Redis' memory a user. Users are drawn by Zipf's law (exponent 0.9), each with a full
-window; 2 % of the events are 0 to 3 s late. The ways:
+process), Redis' memory a user (as filled, and of those whose logs the script has since written),
+and how long a script call blocked the server. Users are drawn by Zipf's law (exponent 0.9), each
+with a full window; 2 % of the events are 0 to 3 s late. The ways:
 
     script     RedisWindows.slide and as_of: windows as of every event, late and duplicate told
     pipeline   a sorted set a user; ZADD, ZREMRANGEBYRANK, ZRANGE and EXPIRE of all users at once
@@ -25,7 +26,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,6 +60,7 @@ SOURCE = Source("shop.events", 0)
 TTL_S = 90_000
 NOW_MS = 1_700_000_000_000
 ZIPF = 0.9
+CHUNK_USERS = 384  # of a script call, as RedisWindows has it
 SIZES = {"script": POLICY.horizon + 1, "pipeline": POLICY.size}  # rows of a user that are kept
 
 
@@ -200,7 +202,9 @@ def compare(batch: Batch, ours: tuple[Ints, Windows], theirs: dict[bytes, Rows])
     return compared
 
 
-async def measure(ways: Ways, source: Iterator[Batch], rounds: int) -> dict[str, Any]:
+async def measure(
+    ways: Ways, source: Iterator[Batch], rounds: int, client: Redis
+) -> dict[str, Any]:
     """All ways on the same batches in turn: seconds a batch by way."""
     ours, theirs = ways.script, ways.pipeline
     compared = 0
@@ -214,14 +218,20 @@ async def measure(ways: Ways, source: Iterator[Batch], rounds: int) -> dict[str,
         ("pipeline", theirs),
         ("command", ways.command),
     ]
+    server_ms = []  # of a script call, mean over those of a batch
     for _ in range(rounds):
         batch = next(source)
         for name, way in plan:
+            before_s = cpu_s(client)
             begin = time.perf_counter()
             await way(batch)
             taken[name].append(time.perf_counter() - begin)
+            if name == "script":
+                calls = -(-len(set(batch.users)) // CHUNK_USERS)
+                server_ms.append((cpu_s(client) - before_s) * 1000 / calls)
     events = len(batch.users)
     report: dict[str, Any] = {"events": events, "rounds": rounds, "compared": compared}
+    report["server_cpu_ms_a_call"] = spread(server_ms)
     for name, seconds in taken.items():
         report[name] = {"events_per_s": spread([events / s for s in seconds])}
         if name != "script":
@@ -230,7 +240,13 @@ async def measure(ways: Ways, source: Iterator[Batch], rounds: int) -> dict[str,
     return report
 
 
-def spread(values: list[float]) -> dict[str, float]:
+def cpu_s(client: Redis) -> float:
+    """CPU seconds of the server so far."""
+    told = client.info("cpu")
+    return float(told["used_cpu_user"] + told["used_cpu_sys"])
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
     shown = (min(values), statistics.median(values), max(values))
     return dict(zip(("min", "median", "max"), (round(v, 2) for v in shown), strict=True))
 
@@ -255,20 +271,48 @@ async def run(users: int, rounds: int) -> dict[str, Any]:
                 "bytes_per_user": {way: round(size) for way, size in memory.items()},
             }
             first = users * SIZES["script"]
+            client.config_set("slowlog-log-slower-than", 100)  # microseconds
+            client.config_set("slowlog-max-len", 100_000)
             for size in (2048, 512):
                 source = batches(rng, names, size, first)
-                report[f"batch_{size}"] = await measure(ways, source, rounds)
+                client.slowlog_reset()
+                report[f"batch_{size}"] = await measure(ways, source, rounds, client)
+                report[f"batch_{size}"]["blocked_ms"] = blocked_ms(client)
                 first += size * (rounds + 3)
+            report["bytes_per_written_user"] = spread(written_bytes(client, names))
             return report
+
+
+def blocked_ms(client: Redis) -> dict[str, float]:
+    """Of script calls; as the server's clock says, so other work on the machine is in it."""
+    took_us = [
+        entry["duration"]
+        for entry in client.slowlog_get(100_000)
+        if entry["command"].startswith(b"EVALSHA")
+    ]
+    return {"calls": len(took_us), **spread([us / 1000 for us in took_us])}
+
+
+def written_bytes(client: Redis, users: list[bytes]) -> list[int]:
+    """MEMORY USAGE of the logs of the most active users."""
+    return [client.memory_usage(log_key(user)) or 0 for user in users[:1000]]
 
 
 def show(report: dict[str, Any]) -> None:
     print(f"{report['machine']}; {report['users']} users with full windows")
     for way, size in report["bytes_per_user"].items():
         print(f"  {way:9} {size} bytes a user ({report['rows_kept'][way]} rows)")
+    written = report["bytes_per_written_user"]
+    print(f"  written   {written['median']} bytes a user ({written['min']}-{written['max']})")
     for size in (2048, 512):
         part = report[f"batch_{size}"]
         print(f"{size} events a batch, {part['rounds']} rounds, {part['compared']} answers equal")
+        blocked = part["blocked_ms"]
+        print(
+            f"  a script call blocks Redis {blocked['median']} ms ({blocked['min']}-"
+            f"{blocked['max']}, {blocked['calls']} calls), "
+            f"{part['server_cpu_ms_a_call']['median']} ms of it CPU"
+        )
         for way in ("script", "pipeline", "command"):
             rate = part[way]["events_per_s"]
             line = f"  {way:9} {rate['median']:9.0f} events/s ({rate['min']:.0f}-{rate['max']:.0f})"

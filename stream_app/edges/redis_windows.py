@@ -1,4 +1,4 @@
-"""Stage 2: users' logs in Redis, slid by one script call for each 512 users of a partition.
+"""Stage 2: users' logs in Redis, slid by one script call for each 384 users of a partition.
 
     key    <prefix>:{<partition>}:w:<user>     the braces keep a partition on one shard
     value  the user's rows, in the order in which they were accepted
@@ -40,7 +40,7 @@ class RedisWindows:
         *,
         executor: Executor,
         ttl_s: int | None = None,
-        chunk_users: int = 512,
+        chunk_users: int = 384,
     ) -> None:
         """`ttl_s`: seconds after which a silent user is forgotten; the span and an hour if None."""
         self._prefix = prefix
