@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import queue
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -324,7 +326,13 @@ def _recorded(bundle: Bundle, likelihood: bool, precision: Precision) -> Recorde
     lead = next(iter(bundle.members.encoders))
     alone = bundle.chosen == (lead,) and not likelihood
     if bundle.device.type == "cuda" and alone and suits(bundle.network):
-        return RecordedReader(FlatBert(bundle.network, precision), bundle.device)
+        if os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang"):
+            return RecordedReader(FlatBert(bundle.network, precision), bundle.device)
+        missing = "Triton needs a C compiler, and there is no gcc or clang here: install one"
+        if precision == "bf16":
+            _log.warning("the GPU scores several times slower than it could: %s", missing)
+            return None
+        raise Misconfigured(f"{missing}, or leave scorer.precision at bf16")
     if precision != "bf16":
         raise Misconfigured(
             f"{precision} is for a causal BERT that scores alone on CUDA, and here is none: leave "
