@@ -104,11 +104,13 @@ def table(some: list[Case]) -> str:
         ]
         for limit in (0.5, CampaignPolicy().strength, 0.9):
             shares = [
-                float((weight * (strength >= limit))[own & s].sum() / weight[own & s].sum())
+                f"{(weight * (strength >= limit))[own & s].sum() / weight[own & s].sum():.2f}"
+                if (own & s).any()
+                else "–"
                 for s in (real, ~real)
             ]
             lines.append(
-                f"| {threshold} | {limit} | {shares[0]:.2f} | {shares[1]:.2f} | "
+                f"| {threshold} | {limit} | {shares[0]} | {shares[1]} | "
                 f"{counts[0]} and {counts[1]} |"
             )
     return "\n".join(lines)
