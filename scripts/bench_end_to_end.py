@@ -25,6 +25,7 @@ import json
 import multiprocessing
 import os
 import platform
+import queue
 import re
 import sys
 import tempfile
@@ -141,6 +142,10 @@ def measure(rig: Rig, context: Any, load: Load, told: argparse.Namespace) -> dic
             time.sleep(min(10.0, told.seconds))  # what is late still counts
             over.set()
             seen = answers.get(timeout=PATIENCE_S)
+        except queue.Empty:
+            raise RuntimeError(
+                f"no answer from the worker or those around it:\n{rig.log(name)}"
+            ) from None
         finally:
             reader.kill()
             sender.kill()
@@ -171,7 +176,8 @@ def send(
         if number == probes:
             raise RuntimeError(f"the worker did not answer within {PATIENCE_S} s")
         put(number, time.time_ns() // 1000)
-        producer.poll(PROBE_S)
+        producer.poll(0)
+        time.sleep(PROBE_S)  # poll may return at once
         number += 1
     begin_us = time.time_ns() // 1000 + 100_000
     due_us = begin_us + (np.arange(count) * 1e6 / load.rate).astype(np.int64)

@@ -139,6 +139,10 @@ class Rig:
             )
         return name, [f"{name}.{kind}" for kind in kinds]
 
+    def log(self, name: str) -> str:
+        """What the workers of a run said last."""
+        return (self._folder / f"{name}.log").read_text(errors="replace")[-3000:]
+
     def forget(self, topics: list[str]) -> None:
         self._admin.delete_topics(topics)
 
@@ -218,8 +222,7 @@ class Rig:
             if done > before:
                 grew_s, before = look.at_s, done
             if look.at_s - grew_s > PATIENCE_S or any(w.poll() is not None for w in workers):
-                log = (self._folder / f"{name}.log").read_text(errors="replace")
-                raise RuntimeError(f"it stopped after {done} events:\n{log[-3000:]}")
+                raise RuntimeError(f"it stopped after {done} events:\n{self.log(name)}")
             time.sleep(LOOK_S)
 
     def _outcomes(self, name: str) -> dict[str, int]:
