@@ -24,6 +24,7 @@ WIDTHS = {
     Output.ALERTS: 1,
     Output.DEAD_LETTERS: 1,
     Output.USER_RISK: 1,
+    Output.CAMPAIGNS: 1,
 }
 
 
