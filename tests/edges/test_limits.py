@@ -29,10 +29,10 @@ async def test_every_key_of_a_user_has_an_end_and_users_cost_little(tmp_path: Pa
 @pytest.mark.redis
 async def test_what_the_site_saw_has_an_end_and_items_cost_little(tmp_path: Path) -> None:
     schema = schemas.load("shop-context")
-    day = Day(items=500, events=4000, users=300)
+    day = Day(items=5000, events=15_000, users=300)  # enough that what Redis needs itself is little
     with RedisServer(tmp_path) as server, connect(server.url) as client:
         found = await measure(client, day, schema.row, schema.context)
-    assert found.keys >= 500
+    assert found.keys >= 5000
     assert found.without_end == 0
     assert 24 * 3600 < found.longest_ttl_s <= 61 * 86_400
     assert 8 < found.bytes_an_item < 600
