@@ -31,7 +31,7 @@ from msgspec import Struct
 from safetensors.torch import load_file, save_file
 
 from models import manifest as manifests
-from models import member_files, signature
+from models import member_files
 from models import schema as schemas
 from models.calibration import Calibration
 from models.committee import Opinions, hear
@@ -219,6 +219,8 @@ def load(
     place, folder = pick_device(device), Path(folder)
     manifest = manifests.check(folder, FILES)
     if trusted:
+        from models import signature  # needs cryptography, which a GPU machine may lack
+
         signature.check(folder, trusted)
     try:
         config = msgspec.json.decode((folder / "config.json").read_bytes(), type=Config)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -225,3 +227,15 @@ def test_what_is_written_anew_is_not_signed_any_more(signed: tuple[Path, str]) -
     folder, _ = signed
     seal(folder)
     assert not (folder / "signature.json").exists()
+
+
+def test_a_machine_that_only_scores_needs_no_package_of_the_stream() -> None:
+    absent = ("aiokafka", "faust", "redis", "polars", "lightgbm", "cryptography")
+    program = (
+        f"import sys; sys.modules.update(dict.fromkeys({absent!r}))\n"
+        "import models.bundle, models.scorer\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
