@@ -12,6 +12,7 @@ kept as `NAME.SEED.npz` in the fold's folder, so a study that was broken off goe
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -195,6 +196,11 @@ def enter(folder: Path, entrant: Entrant, seed: int, device: str) -> str:
     if out.exists():
         return str(out)
     torch.set_num_threads(1)
+    began = time.monotonic()
+
+    def say(what: str) -> None:
+        print(f"{folder.name} {out.stem}: {time.monotonic() - began:.0f} s: {what}", flush=True)
+
     schema = entrant.read_as
     known = load(folder, schema, Kept())
     learnt = material(known, seed)
@@ -213,7 +219,8 @@ def enter(folder: Path, entrant: Entrant, seed: int, device: str) -> str:
         recipe=options.recipe(len(learnt.fit_on), config.size.hidden, warm=False),
     )
     with _counting(entrant.counted):
-        members, _ = fit_members(plan, learnt, where, Watch())
+        members, _ = fit_members(plan, learnt, where, Watch(say))
+        say("asked about the test draws")
         told = (
             {"": _surprise(members, known, where.device)}
             if entrant.pure
