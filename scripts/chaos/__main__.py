@@ -15,6 +15,7 @@ Ends with 1 if a run lost or (exactly once) doubled a record.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -49,6 +50,7 @@ def main() -> None:
     if given.table:
         print(table([result for path in given.table for result in read(path)]))
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # workers end with us
     results: list[Result] = read(given.out) if given.out.exists() else []
     done = {(result.scene, result.seed, result.delivery) for result in results}
     pace = Pace(kills=given.kills, pause_s=given.pause, a_second=given.rate)
