@@ -2,13 +2,14 @@
 
     .venv/bin/python -m scripts.measure_memory --minutes 10
 
-A worker with the shipped model works at a backlog for a minute, and has all its buffers full; then
-a neighbour stalls, and the load goes on:
-Redis is stopped (SIGSTOP) for the rest of the time, the device takes 96 s for each pass, the broker
-is stopped for 45 s of every minute (after a minute without a broker, or two without a device, a
-worker ends, as it should).
+A worker with the shipped model works at a backlog for five minutes: its buffers are full at once,
+but users' windows, and with them the batches, grow longer for some minutes. Then a neighbour stalls
+for --minutes, and the load goes on:
+Redis is stopped (SIGSTOP), the device takes 96 s for each pass (from the beginning), the broker is
+stopped for 30 s of every minute (after a minute without a broker, or two without a device, a worker
+ends, as it should); or `nothing` stalls.
 Each has servers of its own; all run side by side. What is told is the worker's resident memory: the
-median of the second minute beside the most of the minutes after it.
+median of the last minute before the stall beside the most of the minutes after it.
 """
 
 from __future__ import annotations
@@ -32,10 +33,12 @@ from tests.end_to_end.rig import Rig, Worker
 from tests.servers import KafkaBroker, RedisServer
 
 MINUTE_S: Final = 60.0
-STOPPED_S: Final = 45.0  # of every minute, the broker
+WARM: Final = 5  # minutes before a stall
+STOPPED_S: Final = 30.0  # of every minute, the broker
 MOST: Final = 3_000_000  # records of a load
 BACKLOG: Final = 500_000  # records before the worker starts: more than its buffers take
 QUEUED: Final = 50_000  # records of a load that wait for the broker
+STALLS: Final = ("broker", "redis", "device", "nothing")
 MIB: Final = 1 << 20
 
 
@@ -58,14 +61,17 @@ class Found(Struct, frozen=True):
         return self.rss_mib[begin : begin + round(MINUTE_S)]
 
     def told(self) -> str:
-        usual = statistics.median(self.minute(2))
-        most = max(self.rss_mib[round(2 * MINUTE_S) :])
+        before, after = self.minute(WARM), self.rss_mib[round(WARM * MINUTE_S) :]
+        if not after:
+            return f"{self.stalled}: the worker ended by itself after {len(self.rss_mib)} s"
+        usual, most = statistics.median(before), max(after)
         by_minute = [
             f"{max(self.minute(n + 1)):.0f}" for n in range(round(len(self.rss_mib) / MINUTE_S))
         ]
         return (
-            f"{self.stalled} stalled: {usual:.0f} MiB in minute 2 (median), at most {most:.0f} MiB "
-            f"later ({most / usual - 1:+.1%}); by minute at most {' '.join(by_minute)}; "
+            f"{self.stalled} stalled: {usual:.0f} MiB in minute {WARM} (median), at most "
+            f"{most:.0f} MiB later ({most / usual - 1:+.1%}); "
+            f"by minute at most {' '.join(by_minute)}; "
             f"{self.sent:,} sent, {self.committed:,} committed"
             + ("; THE WORKER ENDED BY ITSELF" if self.ended else "")
         )
@@ -141,8 +147,8 @@ def _watch(
     """MiB, one a second; stops and wakes the servers meanwhile."""
     process, rss = psutil.Process(worker.process.pid), list[float]()
     began, stopped = time.monotonic(), False
-    for second in range(round(minutes * MINUTE_S)):
-        wanted = second >= MINUTE_S and (
+    for second in range(round((WARM + minutes) * MINUTE_S)):
+        wanted = second >= WARM * MINUTE_S and (
             stalled == "redis" or (stalled == "broker" and second % MINUTE_S < STOPPED_S)
         )
         if wanted != stopped:
@@ -159,9 +165,11 @@ def _watch(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--minutes", type=int, default=10)
+    parser.add_argument("--minutes", type=int, default=10, help="of the stall")
     parser.add_argument("--rate", type=int, default=3000, help="records a second, of each load")
-    parser.add_argument("--stalled", nargs="+", default=["broker", "redis", "device"])
+    parser.add_argument(
+        "--stalled", nargs="+", choices=STALLS, default=["broker", "redis", "device"]
+    )
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(len(given.stalled)) as pool:
         asked = [
