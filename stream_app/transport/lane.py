@@ -123,7 +123,7 @@ class Lane:
         """Submit nothing more; what was submitted may still be committed."""
         if self.state is State.RUNNING:
             self._to(State.DRAINING)
-        elif self.state is not State.DRAINING:
+        elif self.state not in (State.DRAINING, State.REVOKED):  # once more, or it has given up
             self._to(State.REVOKED)  # nothing of it was submitted
             self._running.cancel()
 

@@ -245,3 +245,22 @@ async def test_trouble_without_an_end_ends_the_worker_and_a_success_ends_trouble
     now_s = 361.0
     await fails()
     assert [type(error) for error in scene.crashes] == [OutboxUnavailable]
+
+
+async def test_a_lane_that_has_given_up_may_be_drained_and_closed(scene: Scene) -> None:
+    await scene.until(State.RUNNING)
+    scene.troubles.append(MessageSizeTooLargeError())
+    with pytest.raises(OutputsWithdrawn):
+        await scene.submit(12)
+    await scene.until(State.REVOKED)
+    scene.lane.drain()
+    await scene.lane.close()
+    assert scene.lane.state is State.REVOKED
+
+
+async def test_a_lane_that_never_ran_may_be_drained_twice() -> None:
+    scene = Scene(opens=False)
+    scene.lane.drain()
+    scene.lane.drain()
+    await scene.lane.close()
+    assert scene.calls[-2:] == ["abort", "drop"]
