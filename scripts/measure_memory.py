@@ -5,9 +5,9 @@
 A worker with the shipped model works at a backlog for five minutes: its buffers are full at once,
 but users' windows, and with them the batches, grow longer for some minutes. Then a neighbour stalls
 for --minutes, and the load goes on:
-Redis is stopped (SIGSTOP), the device takes 96 s for each pass (from the beginning), the broker is
-stopped for 30 s of every minute (after a minute without a broker, or two without a device, a worker
-ends, as it should); or `nothing` stalls.
+Redis is stopped (SIGSTOP), the device takes 480 s for each pass, the broker is stopped for 30 s of
+every minute (after a minute without a broker, or ten without a device, a worker ends, as it
+should); or `nothing` stalls.
 Each has servers of its own; all run side by side. What is told is the worker's resident memory: the
 median of the last minute before the stall beside the most of the minutes after it.
 """
@@ -43,7 +43,7 @@ MIB: Final = 1 << 20
 
 
 class Hung(Worker):
-    program = ("scripts.hung_worker", str(MINUTE_S))
+    program = ("scripts.hung_worker", str(WARM * MINUTE_S))
 
 
 class Found(Struct, frozen=True):
