@@ -261,6 +261,21 @@ class Worker:
         self.process.kill()
         self.process.wait(PATIENCE_S)
 
+    def kill_amid(self, events: int) -> None:
+        """Once so many events are published. It stands still while they are counted: a count may
+        take longer than all the rest of its work.
+        """
+        self._rig.await_published(self._rig.published() + 1)
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            assert self.process.poll() is None, self.said()
+            self.process.send_signal(signal.SIGSTOP)
+            if (done := self._rig.published()) >= events:
+                return self.kill()
+            assert time.monotonic() < deadline, f"only {done} of {events} published"
+            self.process.send_signal(signal.SIGCONT)
+            time.sleep(0.05)
+
     def close(self) -> None:
         if self.process.poll() is None:
             self.kill()
