@@ -16,7 +16,7 @@ from stream_app.core.record import RecordBatch
 from stream_app.transport.batches import BatchSchema
 from stream_app.transport.transport import BatchTransport
 
-WAITING_BATCHES = 16  # in front of the agent; a partition bounds records itself
+WAITING_BATCHES = 16  # before the agent; a partition bounds records itself
 
 
 class GroupPolicy(Struct, frozen=True, kw_only=True):
@@ -59,13 +59,14 @@ def make_app(
         producer_max_batch_size=512 << 10,
         producer_max_request_size=policy.max_record_bytes + (1 << 20),
         producer_request_timeout=60.0,  # then the outputs are refused and the worker stops
+        stream_buffer_maxsize=WAITING_BATCHES,  # Faust forgets the `maxsize` of a topic
         stream_wait_empty=True,
     )
     app.transport = transport(app, connection)
     if web is not None:
         app.web_server(web)
 
-    @app.agent(app.topic(*policy.input_topics, schema=BatchSchema(), maxsize=WAITING_BATCHES))
+    @app.agent(app.topic(*policy.input_topics, schema=BatchSchema()))
     async def records(stream: Any) -> None:
         async for event in stream.noack().events():
             await process(event.value)

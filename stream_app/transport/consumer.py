@@ -122,6 +122,11 @@ class BatchConsumer(driver.Consumer):
             return [r for r in records if r.offset >= place]
         return records
 
+    def on_buffer_full(self, tp: TP) -> None:
+        """Faust would leave the partition out of polls. There is no need: a full queue holds the
+        delivery, and with it the next poll.
+        """
+
     # -- commits
 
     async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:

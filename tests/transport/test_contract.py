@@ -21,12 +21,13 @@ from aiokafka.protocol.types import Int16
 from faust.app import base as app_base
 from faust.exceptions import ConsumerNotStarted, ImproperlyConfigured
 from faust.tables.recovery import Recovery
+from faust.transport import conductor
 from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode import Service, Worker
 
-from stream_app.agents import GroupPolicy, make_app
+from stream_app.agents import WAITING_BATCHES, GroupPolicy, make_app
 from stream_app.core.ledger import Ledger
 from stream_app.core.record import RecordBatch, Source
 from stream_app.transport.batches import BatchMessage, BatchSchema
@@ -35,6 +36,15 @@ from stream_app.transport.thread import FetchThread
 from stream_app.transport.transport import BatchProducer, BatchTransport
 from tests.builders import click, records
 from tests.transport.fakes import CONNECTION, TP0, TP1, Played, app_in
+
+POLICY = GroupPolicy(
+    group="contract",
+    input_topics=["a", "b"],
+    session_timeout_s=10.0,
+    heartbeat_s=3.0,
+    commit_interval_s=1.0,
+    max_record_bytes=1 << 20,
+)
 
 
 def parameters(function: Any) -> list[str]:
@@ -218,6 +228,36 @@ def test_the_agent_queue_is_filled_by_the_callback_we_await() -> None:
     assert "on_partitions_revoked=self._on_partitions_revoked" in made
 
 
+async def test_few_batches_wait_before_the_agent_else_a_backlog_is_kept_in_memory(
+    tmp_path: Path,
+) -> None:
+    async def process(batch: RecordBatch) -> None:
+        raise NotImplementedError
+
+    made = make_app(POLICY, CONNECTION, process, None, str(tmp_path))
+    (agent,) = made.agents.values()
+    made.flow_control.resume()
+    queue = aiter(agent.stream().channel).queue  # the one that the conductor fills
+    assert queue.maxsize == WAITING_BATCHES
+    filling = [asyncio.ensure_future(queue.put(n)) for n in range(3 * WAITING_BATCHES)]
+    await asyncio.sleep(0.01)
+    assert queue.qsize() == WAITING_BATCHES
+    for one in filling:
+        one.cancel()
+
+
+async def test_a_full_queue_holds_the_delivery_and_no_partition_is_left_out_of_polls(
+    played: Played,
+) -> None:
+    """Faust's way would keep partitions out of polls that were given back meanwhile."""
+    assert "if queue.full():" in inspect.getsource(conductor)
+    consumer = played.consumer
+    consumer._set_active_tps({TP0, TP1})
+    consumer.on_buffer_full(TP0)
+    consumer.on_buffer_drop(TP0)
+    assert (consumer._active_partitions, consumer._buffered_partitions) == ({TP0, TP1}, set())
+
+
 async def test_the_app_has_what_delivery_and_commits_tell_it(app: faust.App) -> None:
     assert app.consumer_generation_id == 0
     assert (app.crashed, app.should_stop) == (False, False)
@@ -357,15 +397,7 @@ def test_faust_knows_all_settings_of_our_app(tmp_path: Path) -> None:
     async def process(batch: RecordBatch) -> None:
         raise NotImplementedError
 
-    policy = GroupPolicy(
-        group="contract",
-        input_topics=["a", "b"],
-        session_timeout_s=10.0,
-        heartbeat_s=3.0,
-        commit_interval_s=1.0,
-        max_record_bytes=1 << 20,
-    )
-    made = make_app(policy, CONNECTION, process, None, str(tmp_path))
+    made = make_app(POLICY, CONNECTION, process, None, str(tmp_path))
     assert made.conf.stream_wait_empty is True
     assert made.conf.broker_session_timeout == 10.0
     assert made.conf.consumer_max_fetch_size == 1 << 20
