@@ -167,22 +167,21 @@ class Lane:
             self._finish()
 
     async def _recover(self, error: Exception) -> None:
-        """Back to `assigned`; if partitions are being taken away, that is the end."""
-        log.warning("%s: begins anew after %r, %s", self._transactions.id, error, self.state.value)
-        if self.state is State.DRAINING:
-            self._to(State.REVOKED)
-        else:
-            self._to(State.ASSIGNED)
+        """Back to `assigned`; the end, if partitions are being taken away or it is hopeless."""
+        over = self.state is State.DRAINING
+        hopeless = not over and (isinstance(error, HOPELESS) or self._troubled_s() > GIVE_UP_S)
+        told = "ends" if over or hopeless else "begins anew"
+        log.warning("%s: %s after %r, %s", self._transactions.id, told, error, self.state.value)
+        self._to(State.REVOKED if over or hopeless else State.ASSIGNED)
         self._rewind()
         self._take_back()
+        if self.state is State.REVOKED:  # else opening it anew ends what is open
+            await self._transactions.abort()
         await self._transactions.drop()
-        if self.state is State.REVOKED:
-            return
-        if isinstance(error, HOPELESS) or self._troubled_s() > GIVE_UP_S:
-            self._to(State.REVOKED)
+        if hopeless:
             await self._give_up(OutboxUnavailable(f"Kafka did not take the outputs: {error!r}"))
-            return
-        await asyncio.sleep(FENCED_PAUSE_S if isinstance(error, ProducerFenced) else PAUSE_S)
+        elif not over:
+            await asyncio.sleep(FENCED_PAUSE_S if isinstance(error, ProducerFenced) else PAUSE_S)
 
     def _troubled_s(self) -> float:
         """How long nothing succeeded, with trouble at least every GIVE_UP_S."""

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import aiokafka
+from aiokafka.producer.transaction_manager import TransactionState
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from stream_app.core.record import Source
@@ -104,12 +105,20 @@ class Transactions:
             await producer.commit_transaction()
 
     async def abort(self) -> None:
-        """End what is open, so that readers need not wait for it; not for long if that fails."""
-        if self._producer is None or not self._producer._txn_manager.is_in_transaction():
+        """End what is open, so that readers need not wait for it; not for long if that fails.
+
+        A commit that is under way cannot be taken back: its end is waited for. After a lost right
+        aiokafka forgets which partitions a transaction has, and cannot abort it: the broker does.
+        """
+        if self._producer is None:
             return
+        manager = self._producer._txn_manager
         try:
             async with asyncio.timeout(ABORT_S):
-                await self._producer.abort_transaction()
+                if manager.state is TransactionState.IN_TRANSACTION:
+                    await self._producer.abort_transaction()
+                elif manager.state is TransactionState.COMMITTING_TRANSACTION:
+                    await asyncio.shield(manager.wait_for_transaction_end())
         except Exception as error:  # whatever it is: the next owner's `open` ends it, or the broker
             log.warning("%s: a transaction was left open: %r", self.id, error)
 

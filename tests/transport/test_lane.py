@@ -182,6 +182,7 @@ async def test_an_error_while_it_drains_is_the_end(scene: Scene) -> None:
     await scene.until(State.REVOKED)
     await scene.lane.close()
     assert scene.opened == 1, "it is not ours: opening it would shut out its owner"
+    assert scene.calls[2:5] == ["rewind", "abort", "drop"], "readers would wait for it"
 
 
 async def test_a_transaction_that_hangs_is_aborted_at_the_end(scene: Scene) -> None:
@@ -214,6 +215,7 @@ async def test_what_would_fail_for_ever_ends_the_worker_at_once(scene: Scene) ->
     await asyncio.sleep(0.01)
     assert [type(error) for error in scene.crashes] == [OutboxUnavailable]
     assert scene.opened == 1
+    assert scene.calls[2:] == ["rewind", "abort", "drop"], "readers would wait for it"
 
 
 async def test_trouble_without_an_end_ends_the_worker_and_a_success_ends_trouble(

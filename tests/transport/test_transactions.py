@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import aiokafka
 import pytest
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.structs import TopicPartition
 
 from stream_app.core.record import Source
@@ -143,6 +145,37 @@ async def test_one_output_that_is_refused_holds_all_back(stage: Stage) -> None:
         await owner.commit(write, 5)
     await owner.abort()
     assert (await stage.seen(), await stage.committed()) == ([], None)
+
+
+async def test_readers_wait_for_nothing_that_was_aborted(stage: Stage) -> None:
+    owner = await stage.opened()
+
+    async def write(producer: Any) -> Sequence[Awaitable[Any]]:
+        await (await producer.send(stage.output, b"given up", partition=0))
+        raise MessageSizeTooLargeError
+
+    with pytest.raises(MessageSizeTooLargeError):
+        await owner.commit(write, 5)
+    other = stage.owner(group=f"{stage.group}.other")
+    await other.open()
+    await other.commit(stage.write(b"after it"), 1)
+    assert await stage.seen() == [], "nothing is open: the test shows nothing"
+    await owner.abort()
+    assert await stage.seen() == [b"after it"]
+
+
+async def test_a_commit_that_is_under_way_may_end() -> None:
+    manager = TransactionManager("g:t:0", 1000)
+    manager.set_pid_and_epoch(1, 1)
+    manager.begin_transaction()
+    manager.committing_transaction()
+    owner = Transactions("g", Source("t", 0), lambda _: None)
+    owner._producer = SimpleNamespace(_txn_manager=manager)
+    aborting = asyncio.ensure_future(owner.abort())
+    await asyncio.sleep(0.01)
+    assert not aborting.done()
+    manager.complete_transaction()
+    await asyncio.wait_for(aborting, 1)
 
 
 async def test_who_opens_last_ends_the_transaction_of_the_one_before(stage: Stage) -> None:
