@@ -30,10 +30,11 @@ log = logging.getLogger("shopsentry.kafka")
 def start_at_the_end(
     connection: Mapping[str, Any], group: str, topics: Sequence[str]
 ) -> dict[tuple[str, int], int]:
-    """Commit the ends of all partitions that the group has no offset of; returns those by topic
-    and partition. `connection` is librdkafka's configuration.
+    """Commit the ends of all partitions of the topics that the group has no offset of; returns
+    those by topic and partition. `connection` is librdkafka's configuration.
 
-    Nothing is committed while the group has members: they have begun, and what they have no offset
+    Of a topic that it has begun, it reads a partition without offset from its beginning: that one
+    was added since. Nothing is committed while the group has members: they have begun, and what they have no offset
     of is read from its beginning. Raises Misconfigured.
     """
     consumer = Consumer(
@@ -67,12 +68,12 @@ def _insist(consumer: Consumer, topics: Sequence[str]) -> dict[tuple[str, int], 
 
 
 def _commit_ends(consumer: Consumer, topics: Sequence[str]) -> dict[tuple[str, int], int]:
-    places = [
-        TopicPartition(topic, number)
-        for topic in topics
-        for number in sorted(consumer.list_topics(topic, PATIENCE_S).topics[topic].partitions)
-    ]
-    new = [place for place in consumer.committed(places, PATIENCE_S) if place.offset < 0]
+    new: list[TopicPartition] = []
+    for topic in topics:
+        numbers = sorted(consumer.list_topics(topic, PATIENCE_S).topics[topic].partitions)
+        places = consumer.committed([TopicPartition(topic, n) for n in numbers], PATIENCE_S)
+        if all(place.offset < 0 for place in places):
+            new += places
     ends = {}
     for place in new:
         _first, place.offset = consumer.get_watermark_offsets(place, PATIENCE_S)

@@ -41,6 +41,22 @@ def test_the_ends_are_committed_once_and_stay(kafka: Kafka, topic: str) -> None:
     assert [place.offset for place in found] == [2, 2, 0]
 
 
+def test_a_partition_that_was_added_while_no_worker_ran_is_read_from_its_beginning(
+    kafka: Kafka, topic: str
+) -> None:
+    group = uuid.uuid4().hex
+    consumer = Consumer({"bootstrap.servers": kafka.address, "group.id": group})
+    consumer.commit(offsets=[Place(topic, 0, 1)], asynchronous=False)
+    another = f"{topic}-too"
+    kafka.create_topics([another], partitions=2)
+    fill(kafka, another, 2)
+    ends = start_at_the_end({"bootstrap.servers": kafka.address}, group, [topic, another])
+    assert ends == {(another, 0): 1, (another, 1): 1}
+    found = consumer.committed([Place(topic, n) for n in range(3)], timeout=10)
+    consumer.close()
+    assert [place.offset < 0 for place in found] == [False, True, True]
+
+
 def test_a_group_with_members_is_left_alone(kafka: Kafka, topic: str) -> None:
     group = uuid.uuid4().hex
     member = Consumer(
