@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -79,6 +79,19 @@ def check(folder: Path, needed: Sequence[str]) -> Manifest:
             raise bad(folder, f"{file} is not the file that was written with it")
     if manifest.version != _version(manifest.version.rpartition("-")[0], manifest.sha256):
         raise bad(folder, "its version does not belong to its files")
+    return manifest
+
+
+def prove(folder: Path, needed: Sequence[str], trusted: Collection[str]) -> Manifest:
+    """`check`; and one of the `trusted` public keys has signed it, if there are any.
+
+    Raises BadBundle.
+    """
+    manifest = check(folder, needed)
+    if trusted:
+        from models import signature  # needs cryptography, which a GPU machine may lack
+
+        signature.check(folder, trusted)
     return manifest
 
 

@@ -96,14 +96,19 @@ def audit(
 
 
 def _rules(settings: Settings) -> Rules:
-    """Those of the bundle in force, without loading its weights. Raises Misconfigured."""
+    """Those of the bundle in force, which is checked, but its weights are not loaded.
+
+    Raises Misconfigured, BadBundle.
+    """
+    from models import manifest as manifests
     from models import schema as schemas
     from stream_app.commands import done
     from stream_app.core.expected import Rules
     from stream_app.edges.kafka_admin import largest_record
 
-    kafka = settings.kafka
-    schema = schemas.load(settings.scorer.bundle / "schema.toml")
+    kafka, scorer = settings.kafka, settings.scorer
+    manifests.prove(scorer.bundle, ("schema.toml",), scorer.trusted_keys)
+    schema = schemas.load(scorer.bundle / "schema.toml")
     most = largest_record(kafka.aiokafka(), kafka.outputs().values(), kafka.max_record_bytes)
     return Rules(
         tasks=schema.tasks,

@@ -81,6 +81,14 @@ def test_a_worker_scores_only_with_a_model_that_is_signed_where_it_must_be(
     (tmp_path / "model" / "signature.json").unlink()
     told = shopsentry(*score)
     assert (told.returncode, "not signed" in told.stderr) == (1, True)
+    monkeypatch.setenv("SHOPSENTRY_SCORER__BUNDLE", model)
+    told = shopsentry("audit")  # it reads its rules from there
+    assert (told.returncode, "not signed" in told.stderr) == (1, True)
+    monkeypatch.delenv("SHOPSENTRY_SCORER__TRUSTED_KEYS")
+    with (tmp_path / "model" / "schema.toml").open("a") as schema:
+        schema.write("\n")
+    told = shopsentry("audit")
+    assert (told.returncode, "schema.toml is not the file" in told.stderr) == (1, True)
 
 
 def test_scores_never_go_over_the_file_they_are_made_of(tmp_path: Path) -> None:
