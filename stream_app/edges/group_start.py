@@ -34,8 +34,8 @@ def start_at_the_end(
     those by topic and partition. `connection` is librdkafka's configuration.
 
     Of a topic that it has begun, it reads a partition without offset from its beginning: that one
-    was added since. Nothing is committed while the group has members: they have begun, and what they have no offset
-    of is read from its beginning. Raises Misconfigured.
+    was added since. Nothing is committed while the group has members: they have begun, and what
+    they have no offset of is read from its beginning. Raises Misconfigured.
     """
     consumer = Consumer(
         {**connection, "group.id": group, "enable.auto.commit": False, "log_level": 0}
