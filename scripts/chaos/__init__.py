@@ -6,6 +6,7 @@ site     the servers of a scene; proxies between them and the workers where conn
 stage    the workers of one run
 load     what is sent meanwhile
 memory   what a Redis that lost its data may change, and what not
+scores   whether scores, decisions and alerts are those of the same scorer offline
 straightforward  the yardstick under the same faults
 runs     one run from its first worker to the verdict
 results  a run as a line of a file, and the table of many

@@ -38,9 +38,8 @@ def kill(stage: Stage, draw: random.Random) -> None:
 
 def terminate(stage: Stage, draw: random.Random) -> None:
     worker = draw.choice(stage.workers)
-    worker.process.send_signal(signal.SIGTERM)
     stage.start()
-    worker.process.wait(60)
+    stage.stop([worker])
     stage.leave(worker)
 
 
@@ -56,10 +55,8 @@ def storm(stage: Stage, draw: random.Random) -> None:
     """Workers come and go: a rebalance each time."""
     joined = [stage.start() for _ in range(2)]
     time.sleep(draw.uniform(2.0, 5.0))
+    stage.stop(joined)
     for worker in joined:
-        worker.process.send_signal(signal.SIGTERM)
-    for worker in joined:
-        worker.process.wait(60)
         stage.leave(worker)
 
 

@@ -36,6 +36,7 @@ class Result(Struct, kw_only=True):
     repeats: int = 0  # outputs there again, as at-least-once allows
     forgotten: int = 0  # decided otherwise, as Redis had lost what came before
     poison: int = 0  # dead letters of the scorer, which the rules over the input do not know
+    compared: int = 0  # events whose score, decision and alert are as offline, or told in `other`
     resent: int = 0  # input records that the load's own producer sent twice
     other: Counter[str] = field(default_factory=Counter)
     differences: list[Difference] = field(default_factory=list)
@@ -70,7 +71,16 @@ def _of_scene(scene: str, results: list[Result]) -> str:
         "records",
         *(HEADS.get(name, name.replace("-", " ")) for name in faults),
     ]
-    heads += ["lost", "doubled", "repeats", "forgotten", "poison", "other", "unfinished"]
+    heads += [
+        "lost",
+        "doubled",
+        "repeats",
+        "forgotten",
+        "poison",
+        "compared",
+        "other",
+        "unfinished",
+    ]
     lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
     for delivery in sorted({r.delivery for r in results}):
         own = [r for r in results if r.delivery == delivery]
@@ -79,7 +89,8 @@ def _of_scene(scene: str, results: list[Result]) -> str:
         cells += [own_met[name] for name in faults]
         cells += [sum(r.lost for r in own), sum(r.doubled for r in own)]
         cells += [sum(r.repeats for r in own), sum(r.forgotten for r in own)]
-        cells += [sum(r.poison for r in own), sum(r.other.total() for r in own)]
+        cells += [sum(r.poison for r in own), sum(r.compared for r in own)]
+        cells += [sum(r.other.total() for r in own)]
         cells += [sum(bool(r.failed) for r in own)]
         lines.append(f"| {delivery} | " + " | ".join(f"{cell:,}" for cell in cells) + " |")
     return "\n".join(lines)

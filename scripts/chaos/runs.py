@@ -20,6 +20,7 @@ from scripts.chaos.load import Feed
 from scripts.chaos.memory import unexplained
 from scripts.chaos.results import Result
 from scripts.chaos.scenes import FAULTS, SCENES, Scene
+from scripts.chaos.scores import compare_scores
 from scripts.chaos.site import Site
 from scripts.chaos.stage import Stage
 from scripts.chaos_worker import CULPRITS, NAN, RAISES
@@ -136,7 +137,7 @@ def _settle(stage: Stage, result: Result) -> None:
             raise TimeoutError(f"only {done} of {result.records} committed")
         result.faults["ended by itself"] += stage.replace_dead()
         time.sleep(0.5)
-    stage.stop_all(60)
+    stage.stop(stage.workers)
 
 
 def gathered(rig: Rig) -> Gathered:
@@ -167,6 +168,10 @@ def _judge(stage: Stage, result: Result) -> None:
             report.differ(one.kind, one.place, one.detail)
     for one in _poison(found, bool(stage.site.shaky), bool(stage.lapses)):
         report.differ(one.kind, one.place, one.detail)
+    if not stage.lapses and not stage.site.shaky:
+        result.compared = compare_scores(found, RULES, report)
+    for code in stage.complaints:
+        report.differ("bad end", "", f"a worker that was told to stop ended with {code}")
     kinds = report.kinds
     # A broker that was killed forgets producers: ours may have sent some again, as others would.
     result.resent, result.records = report.records - result.records, report.records

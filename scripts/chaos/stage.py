@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -45,6 +45,7 @@ class Stage:
         self.lapses: list[Lapse] = []
         self.workers: list[Worker] = []
         self.ended: list[Worker] = []
+        self.complaints: list[int] = []  # exit codes of workers that did not end well when told to
         self._settings: dict[str, object] = {
             **SETTINGS,
             "kafka__delivery": delivery,
@@ -75,12 +76,15 @@ class Stage:
         worker.close()
         self.ended.append(worker)
 
-    def stop_all(self, patience_s: float) -> None:
+    def stop(self, workers: Sequence[Worker], patience_s: float = 60.0) -> None:
         """In order; raises TimeoutExpired."""
-        for worker in self.workers:
+        running = [worker for worker in workers if worker.process.poll() is None]
+        for worker in running:
             worker.process.send_signal(signal.SIGTERM)
-        for worker in self.workers:
-            worker.process.wait(patience_s)
+        for worker in running:
+            code = worker.process.wait(patience_s)
+            if code not in (0, -signal.SIGTERM):  # this, if it had only just begun
+                self.complaints.append(code)
 
     def close(self) -> None:
         """End every worker, and what is left of faults that last."""

@@ -55,4 +55,5 @@ def test_a_cluster_that_loses_leaders_and_copies_loses_no_record(
         result = run("cluster", site, 1, "exactly-once", 2000, plan, QUICK)
     assert result.ok, msgspec.json.encode(result).decode()
     assert result.records >= 2000
+    assert result.compared > 1000, "scores, decisions and alerts were not looked at"
     assert {*plan} <= {*result.faults}
