@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 120.0
+SMALL_DISK = (
+    *("unshare", "--map-root-user", "--mount", "sh", "-c"),
+    *('mount -t tmpfs -o size=4m tmpfs "${TMPDIR:-/mnt}" && exec "$@"', "sh"),
+)
 
 pytestmark = pytest.mark.redis
 
@@ -22,10 +27,11 @@ pytestmark = pytest.mark.redis
 class Demo:
     """A running demo with a temporary folder of its own."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, within: Sequence[str] = ()) -> None:
+        """`within`: a command that runs it."""
         self.folder, self.said = folder, ""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "stream_app", "demo", "--no-live", *options],
+            [*within, sys.executable, "-m", "stream_app", "demo", "--no-live", *options],
             cwd=ROOT,
             env={**os.environ, "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
@@ -59,6 +65,12 @@ class Demo:
                     if word in command and "guard" not in command:
                         found[word] = int(place.name)
         return found
+
+    def fill_its_disk(self) -> None:
+        """Until nothing more can be written where its temporary files are."""
+        place = Path(f"/proc/{self._process.pid}/root{self.folder}") / "filling"
+        with place.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+            file.write(bytes(1 << 30))
 
     def end(self) -> int:
         """Its exit code, once it has ended and all that it said is read."""
@@ -100,6 +112,20 @@ def test_a_short_demo_alerts_and_adds_up(folder: Path) -> None:
     assert found["dead letters"] > 0
     assert "first alert:" in demo.said
     assert "precision" in demo.said
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    shutil.which("unshare") is None
+    or subprocess.run([*SMALL_DISK, "true"], check=False, capture_output=True).returncode != 0,
+    reason="no rights to mount a disk of its own",
+)
+def test_a_full_disk_does_not_touch_it(folder: Path) -> None:
+    demo = Demo(folder, "--duration", "10", within=SMALL_DISK)
+    demo.until("first alert")
+    demo.fill_its_disk()
+    assert demo.end() == 0, demo.said
+    assert "every record has one outcome" in demo.said
 
 
 @pytest.mark.slow

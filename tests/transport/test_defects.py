@@ -60,6 +60,9 @@ DEFECTS = {
         "test_a_full_queue_does_not_hold_up_a_rebalance",
         "test_a_drain_waits_for_what_is_published_and_drops_all_else",
     ),
+    "Faust forgets the maxsize of a topic, and lets 4,096 messages wait": (
+        "test_few_batches_wait_before_the_agent_else_a_backlog_is_kept_in_memory",
+    ),
     "Faust's wait_empty has no deadline": ("test_draining_has_an_end_even_if_an_ack_never_comes",),
     "Faust's transactional id is of the output partition here, of the input's there": (
         "test_an_id_follows_from_group_topic_and_partition_alone_and_is_of_nobody_else",
