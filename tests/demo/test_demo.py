@@ -70,7 +70,7 @@ class Demo:
         """Until nothing more can be written where its temporary files are."""
         place = Path(f"/proc/{self._process.pid}/root{self.folder}") / "filling"
         with place.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
-            file.write(bytes(1 << 30))
+            file.writelines(bytes(1 << 16) for _ in range(1000))
 
     def end(self) -> int:
         """Its exit code, once it has ended and all that it said is read."""
