@@ -8,6 +8,8 @@ from typing import Any
 
 import faust
 
+from stream_app.edges.allocator import give_memory_back
+
 
 class Runner(faust.Worker):  # type: ignore[misc]
     """Faust's worker without its terminal decoration; an error comes out of `run`."""
@@ -24,6 +26,7 @@ class Runner(faust.Worker):  # type: ignore[misc]
 
     def run(self) -> None:
         """Until SIGINT or SIGTERM. Raises what stopped the worker otherwise."""
+        give_memory_back()
         # What is loaded by now stays for good: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
