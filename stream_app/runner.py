@@ -8,7 +8,7 @@ from typing import Any
 
 import faust
 
-from stream_app.edges.allocator import give_memory_back
+from stream_app.edges.allocator import memory_given_back
 
 
 class Runner(faust.Worker):  # type: ignore[misc]
@@ -26,16 +26,16 @@ class Runner(faust.Worker):  # type: ignore[misc]
 
     def run(self) -> None:
         """Until SIGINT or SIGTERM. Raises what stopped the worker otherwise."""
-        give_memory_back()
         # What is loaded by now stays for good: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(100_000, 50, 100)
         self._starting_fut = asyncio.ensure_future(self.start(), loop=self.loop)
-        try:
-            self.loop.run_until_complete(self._starting_fut)
-        except asyncio.CancelledError:
-            return  # a signal: `stop_and_shutdown` below waits for the stop that it began
-        finally:
-            self.stop_and_shutdown()
-            gc.unfreeze()  # or libraries complain of leaks at exit
+        with memory_given_back():
+            try:
+                self.loop.run_until_complete(self._starting_fut)
+            except asyncio.CancelledError:
+                return  # a signal: `stop_and_shutdown` below waits for the stop that it began
+            finally:
+                self.stop_and_shutdown()
+                gc.unfreeze()  # or libraries complain of leaks at exit

@@ -1,33 +1,38 @@
-"""The C library's allocator, told to give memory back.
+"""Memory that the C library keeps free, given back to the system from time to time.
 
-Batches of windows have another size each time. glibc keeps what they leave in up to 16 arenas, for
-blocks that are seldom asked for again: a busy worker grows by hundreds of MiB without keeping
-anything. As blocks from 1 MiB on come from the system, and go back to it, it does not. What that
-costs: docs/performance.md.
+Batches of windows have another size each time, and glibc keeps the holes that they leave: a busy
+worker grew by hundreds of MiB without keeping anything. To have large blocks from the system each
+time instead (`M_MMAP_THRESHOLD`) cost a quarter of the throughput in page faults.
 """
 
 from __future__ import annotations
 
 import ctypes
-import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
-M_TRIM_THRESHOLD: Final = -1  # malloc.h
-M_MMAP_THRESHOLD: Final = -3
-M_ARENA_MAX: Final = -8
-LARGE: Final = 1 << 20  # bytes
-KEPT: Final = 16 << 20  # at the end of an arena
-ARENAS: Final = 2
+PERIOD_S: Final = 10.0
 
 
-def give_memory_back() -> bool:
-    """For the whole process, from now on. False where it is not to be: another C library, or
-    somebody who runs the worker has set glibc's own MALLOC_ variables.
-    """
-    libc = ctypes.CDLL(None)
-    if not hasattr(libc, "gnu_get_libc_version") or any(
-        n.startswith("MALLOC_") for n in os.environ
-    ):
-        return False
-    chosen = {M_MMAP_THRESHOLD: LARGE, M_TRIM_THRESHOLD: KEPT, M_ARENA_MAX: ARENAS}
-    return all([libc.mallopt(of, value) for of, value in chosen.items()])
+@contextmanager
+def memory_given_back() -> Iterator[None]:
+    """While it lasts, every PERIOD_S; nothing where the C library has no `malloc_trim`."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is None:
+        yield
+        return
+    over = threading.Event()
+    thread = threading.Thread(target=_trim_until, args=(over, trim), name="trim", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _trim_until(over: threading.Event, trim: Callable[[int], object]) -> None:
+    while not over.wait(PERIOD_S):
+        trim(0)  # holes amid what is used too; Python runs on meanwhile
