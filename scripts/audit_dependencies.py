@@ -47,14 +47,16 @@ def concerns(advisory: dict[str, Any], name: str, version: str) -> bool:
 
 
 def _within(events: Sequence[dict[str, Any]], version: Version) -> bool:
-    """Events in order: the last one that is not above the version decides."""
+    """Events in order: the last one that is not above the version decides. One at a version that
+    cannot be read mends nothing, and may bring a hole: that is for people to look at.
+    """
     inside = False
     for event in events:
         (what, at), *_ = event.items()
         edge = Version("0.dev0") if str(at) == "0" else _version(at)
         if edge is None:
-            continue
-        if what == "introduced" and version >= edge:
+            inside = inside or what == "introduced"
+        elif what == "introduced" and version >= edge:
             inside = True
         elif (what == "fixed" and version >= edge) or (what == "last_affected" and version > edge):
             inside = False

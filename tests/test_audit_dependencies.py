@@ -22,6 +22,8 @@ def test_every_list_is_read() -> None:
         ([{"introduced": "0"}, {"fixed": "1.0"}, {"introduced": "1.5"}], True),
         ([{"introduced": "2.0.1"}], False),
         ([{"introduced": "0"}], True),
+        ([{"introduced": "r17"}], True),  # no version as Python has them: look at it
+        ([{"introduced": "0"}, {"fixed": "r17"}], True),
     ],
 )
 def test_a_range_holds_what_is_below_its_mend(events: list[dict[str, str]], holed: bool) -> None:
