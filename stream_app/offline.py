@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import groupby, islice
 
 from msgspec import Struct
 
+from stream_app.core.audit_scores import Offline
 from stream_app.core.event import MAX_TIME_MS
 from stream_app.core.outcome import OUTCOMES, Decided, Output, Seen
 from stream_app.core.record import Record, Source, StoredRecord
@@ -84,6 +85,16 @@ class OfflineScorer:
             committed = seq_of(source_tag(source.topic), group[0].offset)
             read = await self._pipeline.read(source, group, [committed])
             yield self._judged(await self._pipeline.decide(read))
+
+    async def judge_all(self, records: Iterable[Record]) -> list[Offline]:
+        """What `judge` says of all partitions, to compare the stream with."""
+        ordered = sorted(records, key=lambda r: (r.topic, r.partition, r.offset))
+        return [
+            Offline(one.event_id, one.score, one.anomalous, one.alert)
+            for place, own in groupby(ordered, lambda r: Source(r.topic, r.partition))
+            async for group in self.judge(place, list(own))
+            for one in group
+        ]
 
     def _groups(self, lines: Iterable[bytes]) -> Iterator[list[StoredRecord]]:
         """Lines as records. A file has no Kafka time, so none of its events is ahead of that."""

@@ -71,16 +71,8 @@ def _of_scene(scene: str, results: list[Result]) -> str:
         "records",
         *(HEADS.get(name, name.replace("-", " ")) for name in faults),
     ]
-    heads += [
-        "lost",
-        "doubled",
-        "repeats",
-        "forgotten",
-        "poison",
-        "compared",
-        "other",
-        "unfinished",
-    ]
+    heads += ["lost", "doubled", "repeats", "forgotten"]
+    heads += ["poison", "compared", "other", "unfinished"]
     lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
     for delivery in sorted({r.delivery for r in results}):
         own = [r for r in results if r.delivery == delivery]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +14,7 @@ from stream_app.commands.alerts import time_ms
 from stream_app.core.audit import Report, Terms
 from stream_app.core.audit_scores import TOLERANCE, Offline
 from stream_app.core.errors import Misconfigured
-from stream_app.core.record import Record, Source
+from stream_app.core.record import Record
 
 if TYPE_CHECKING:
     from stream_app.core.expected import Rules
@@ -133,20 +132,7 @@ def _scored(settings: Settings, inputs: Iterable[Record]) -> list[Offline]:
 
     from stream_app.wiring import offline_scorer
 
-    scorer = offline_scorer(settings)
-
-    async def score() -> list[Offline]:
-        ordered = sorted(inputs, key=lambda record: (record.partition, record.offset))
-        return [
-            Offline(one.event_id, one.score, one.anomalous, one.alert)
-            for place, own in groupby(
-                ordered, lambda record: Source(record.topic, record.partition)
-            )
-            async for group in scorer.judge(place, list(own))
-            for one in group
-        ]
-
-    return asyncio.run(score())
+    return asyncio.run(offline_scorer(settings).judge_all(inputs))
 
 
 def _compare(

@@ -10,7 +10,7 @@ import pytest
 # 64 MiB of blocks too small for glibc to have them from the system, freed but for the last one:
 # it holds all before it in place.
 HOLES = """
-import ctypes, sys, threading, time, psutil
+import ctypes, threading, time, psutil
 from stream_app.edges import allocator
 allocator.PERIOD_S = 0.05
 libc = ctypes.CDLL(None)

@@ -147,23 +147,6 @@ async def test_one_output_that_is_refused_holds_all_back(stage: Stage) -> None:
     assert (await stage.seen(), await stage.committed()) == ([], None)
 
 
-async def test_readers_wait_for_nothing_that_was_aborted(stage: Stage) -> None:
-    owner = await stage.opened()
-
-    async def write(producer: Any) -> Sequence[Awaitable[Any]]:
-        await (await producer.send(stage.output, b"given up", partition=0))
-        raise MessageSizeTooLargeError
-
-    with pytest.raises(MessageSizeTooLargeError):
-        await owner.commit(write, 5)
-    other = stage.owner(group=f"{stage.group}.other")
-    await other.open()
-    await other.commit(stage.write(b"after it"), 1)
-    assert await stage.seen() == [], "nothing is open: the test shows nothing"
-    await owner.abort()
-    assert await stage.seen() == [b"after it"]
-
-
 async def test_a_commit_that_is_under_way_may_end() -> None:
     manager = TransactionManager("g:t:0", 1000)
     manager.set_pid_and_epoch(1, 1)
