@@ -39,6 +39,7 @@ MOST: Final = 3_000_000  # records of a load
 BACKLOG: Final = 500_000  # records before the worker starts: more than its buffers take
 QUEUED: Final = 50_000  # records of a load that wait for the broker
 STALLS: Final = ("broker", "redis", "device", "nothing")
+LAST: Final = 40  # lines of a worker's log
 MIB: Final = 1 << 20
 
 
@@ -53,7 +54,7 @@ class Found(Struct, frozen=True):
     rss_mib: Sequence[float]  # one a second
     sent: int
     committed: int
-    ended: bool  # the worker, by itself
+    last_words: str  # of a worker that ended by itself
 
     def minute(self, number: int) -> Sequence[float]:
         """From 1."""
@@ -73,7 +74,7 @@ class Found(Struct, frozen=True):
             f"{most:.0f} MiB later ({most / usual - 1:+.1%}); "
             f"by minute at most {' '.join(by_minute)}; "
             f"{self.sent:,} sent, {self.committed:,} committed"
-            + ("; THE WORKER ENDED BY ITSELF" if self.ended else "")
+            + (f"; THE WORKER ENDED BY ITSELF:\n{self.last_words}" if self.last_words else "")
         )
 
 
@@ -133,9 +134,10 @@ def measure(stalled: str, minutes: int, rate: int, folder: Path) -> Found:
             worker.await_ready()
             rss = _watch(worker, stalled, minutes, broker, store)
             ended = worker.process.poll() is not None
+            last_words = "\n".join(worker.said().splitlines()[-LAST:]) if ended else ""
             load.enough.set()
             load.join()
-            return Found(stalled, rss, load.sent, rig.committed(), ended)
+            return Found(stalled, rss, load.sent, rig.committed(), last_words)
         finally:
             load.enough.set()
             worker.close()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from zlib import crc32
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from stream_app.core.errors import OutboxUnavailable
 from stream_app.core.outcome import Message, Output
 from stream_app.core.record import Source
 
 Deliveries = Sequence[Awaitable[Any]]
+ROOM_S: Final = 60.0  # that a batch waits for its turn in the producer
 
 
 class OutputTopics:
@@ -33,10 +35,10 @@ class OutputTopics:
     ) -> Deliveries:
         """Hand messages to an aiokafka producer; one delivery for each batch. Raises KafkaError."""
         deliveries: list[Awaitable[Any]] = []
-        for output, batch in messages.items():
-            for place, some in self._placed(output, partition, batch):
-                for builder in _record_batches(producer, some):
-                    sent = await producer.send_batch(builder, self._names[output], partition=place)
+        for output, every in messages.items():
+            for place, some in self._placed(output, partition, every):
+                for batch in _record_batches(producer, some):
+                    sent = await _queued(producer, batch, self._names[output], place)
                     deliveries.append(sent)
         return deliveries
 
@@ -93,6 +95,23 @@ class TransactionalOutbox:
         return self._transactor(source).submit(
             lambda producer: self._topics.send(producer, source.partition, messages), next_offset
         )
+
+
+async def _queued(producer: Any, batch: Any, topic: str, place: int) -> Awaitable[Any]:
+    """The delivery of a batch, once the producer has room for it. Raises KafkaError.
+
+    Of several that wait for one partition, aiokafka takes the time off again for each that is let
+    in before, and refuses the rest long before its own limit.
+    """
+    until = time.monotonic() + ROOM_S
+    while True:
+        try:
+            sent: Awaitable[Any] = await producer.send_batch(batch, topic, partition=place)
+        except KafkaTimeoutError:
+            if time.monotonic() > until:
+                raise
+        else:
+            return sent
 
 
 async def _confirmed(deliveries: Deliveries) -> None:

@@ -18,14 +18,20 @@ from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import (
     GroupAuthorizationFailedError,
     KafkaConnectionError,
+    KafkaTimeoutError,
     UnknownTopicOrPartitionError,
 )
+from aiokafka.producer import message_accumulator
+from aiokafka.producer.message_accumulator import MessageAccumulator
 from aiokafka.protocol.commit import OffsetFetchRequest, OffsetFetchResponse_v3
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 import stream_app.transport.thread
 import stream_app.transport.transactions
+from stream_app.core.outcome import Message, Output
 from stream_app.core.record import Source
+from stream_app.edges import outbox
+from stream_app.edges.outbox import OutputTopics
 from stream_app.transport.thread import committed_offset
 from stream_app.transport.transactions import Transactions
 from tests.builders import click, records
@@ -80,6 +86,10 @@ DEFECTS = {
         "test_offsets_go_after_the_outputs_are_confirmed_and_are_of_one_partition",
         "test_after_any_error_all_is_taken_back_and_begun_anew_from_the_truth",
     ),
+    "aiokafka counts a wait for room again for each batch that is let in before": (
+        "test_aiokafka_still_counts_a_wait_for_room_twice",
+        "test_outputs_that_wait_for_room_have_all_their_time",
+    ),
     "aiokafka's stop flushes, and hangs while the broker is down": (
         "test_a_silent_broker_holds_neither_a_transaction_nor_the_end",
     ),
@@ -96,6 +106,77 @@ def test_each_defect_has_its_tests(defect: str) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     }
     assert set(DEFECTS[defect]) <= there
+
+
+# -- outputs
+
+
+class Room:
+    """An aiokafka producer with room for one batch of a partition, and a clock of its own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s = 0.0
+        clock = SimpleNamespace(monotonic=lambda: self.now_s)
+        monkeypatch.setattr(message_accumulator, "time", clock)
+        monkeypatch.setattr(outbox, "time", clock)
+        self._accumulator = MessageAccumulator(None, 1000, 0, 60)
+
+    def create_batch(self) -> Any:
+        return self._accumulator.create_builder()
+
+    async def send_batch(self, batch: Any, topic: str, *, partition: int) -> Any:
+        return await self._accumulator.add_batch(batch, TopicPartition(topic, partition), 60)
+
+    async def let_in(self, at_s: float) -> None:
+        """The batch that waits is sent at this time: there is room for the next one."""
+        self.now_s = at_s
+        self._accumulator._pop_batch(TopicPartition("cleaned", 0))
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+
+async def test_aiokafka_still_counts_a_wait_for_room_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When this fails, `outbox._queued` can go."""
+    room = Room(monkeypatch)
+    batches = [room.send_batch(room.create_batch(), "cleaned", partition=0) for _ in range(3)]
+    waiting = [asyncio.create_task(one) for one in batches]
+    await asyncio.sleep(0)
+    await room.let_in(31)
+    await room.let_in(32)
+    assert [task.done() for task in waiting] == [True, True, True]
+    with pytest.raises(KafkaTimeoutError):  # after 32 s of 60
+        await waiting[2]
+
+
+async def test_outputs_that_wait_for_room_have_all_their_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    room, message = Room(monkeypatch), Message(b"u", b"{}", 0, [])
+    topics = OutputTopics({Output.CLEANED: "cleaned"}, {Output.CLEANED: 1})
+    waiting = [
+        asyncio.create_task(topics.send(room, partition, {Output.CLEANED: [message]}))
+        for partition in range(4)
+    ]
+    await asyncio.sleep(0)
+    for at_s in (31, 32, 33):
+        await room.let_in(at_s)
+    assert [len(await task) for task in waiting] == [1, 1, 1, 1]
+
+
+async def test_outputs_without_room_are_refused_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    room, message = Room(monkeypatch), Message(b"u", b"{}", 0, [])
+
+    async def never(*_: object, **__: object) -> None:
+        room.now_s += 45
+        raise KafkaTimeoutError
+
+    monkeypatch.setattr(room, "send_batch", never)
+    topics = OutputTopics({Output.CLEANED: "cleaned"}, {Output.CLEANED: 1})
+    with pytest.raises(KafkaTimeoutError):
+        await topics.send(room, 0, {Output.CLEANED: [message]})
+    assert room.now_s == 90
 
 
 # -- seeking and commits
