@@ -113,19 +113,23 @@ class FlatBert:
         def ready(part: Callable[..., Any]) -> Callable[..., Any]:
             return torch.compile(part, fullgraph=True) if compiled else part
 
-        self._describe, self._embed, self._after, self._end, self._linear = (
+        self._describe, self._embed, self._after, self._end, self._surprise, self._linear = (
             ready(part)
             for part in (
                 self._described,
                 self._embedded,
                 self._layer_after,
                 self._read,
+                self._nats,
                 self._multiplied,
             )
         )
 
-    def read(self, words: Tensor, lengths: Tensor, token: Tensor, read: Tensor) -> Tensor:
-        """(reads, tasks + 1) float32: logits, and the surprise in nats.
+    def read(
+        self, words: Tensor, lengths: Tensor, token: Tensor, read: Tensor, likelihood: bool = False
+    ) -> Tensor:
+        """(reads, tasks + 1) float32: logits, and the surprise in nats; then, if asked for, the
+        log-likelihood of the whole window up to there.
 
         `words` (lines, longest, words) int64, `lengths` (lines,) int64, 0 where there is no line;
         `token` (tokens,) = 0, 1, ...; `read` (reads,) int64.
@@ -151,7 +155,14 @@ class FlatBert:
         seen = Seen(window, lengths, line[read], place[read], described)
         _of_any_length(known, own, read, *seen[1:])
         found: Tensor = self._end(seen, known, own, read)
-        return found
+        if not likelihood:
+            return found
+        every = Seen(window, lengths, line, place, described)
+        _of_any_length(known, token, *every[1:])
+        nats = self._surprise(every, known, token).double()
+        total, begin = nats.cumsum(0), read - seen.place
+        told = total[begin] - nats[begin] - total[read]
+        return torch.cat([found, told[:, None].float()], 1)
 
     def _described(self, window: Any) -> Tensor:
         return describe(self.network.schema, window)
@@ -210,10 +221,15 @@ class FlatBert:
         network = self.network
         with mixed_precision(states.device):
             logits = network.logits(states[read], own[read])
+        return torch.cat([logits.float(), self._nats(seen, states, read)[:, None]], 1)
+
+    def _nats(self, seen: Seen, states: Tensor, read: Tensor) -> Tensor:
+        """(reads,) float32: the surprise at these tokens."""
+        network = self.network
+        with mixed_precision(states.device):
             before = states[(read - 1).clamp(min=0)]
             known = before.where((seen.place > 0)[:, None], network.no_past.to(before.dtype))
-            nats = nats_of(network, seen, known)
-        return torch.cat([logits, nats[:, None]], 1).float()
+            return nats_of(network, seen, known).float()
 
 
 def _of_any_length(*tensors: Tensor) -> None:

@@ -17,7 +17,6 @@ from msgspec import Struct
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.features import words
 from models.flat import LONGEST, Bucket, FlatBert
 from models.inference import Raw
 from models.packing import Lines, lines_of
@@ -46,7 +45,7 @@ class _Recorded(Struct, frozen=True):
     lengths: Tensor
     token: Tensor
     read: Tensor
-    found: Tensor  # (reads, tasks + 1)
+    found: Tensor  # (reads, tasks + 1), or one more with the likelihood
 
 
 def buckets(largest: int = LARGEST) -> list[Bucket]:
@@ -88,11 +87,20 @@ class _Ready(NamedTuple):
 
 
 class RecordedReader:
-    """Records all buckets when it is made, which takes some seconds."""
+    """Records all buckets when it is made, which takes some seconds. `likelihood`: tells that of a
+    window, too.
+    """
 
-    def __init__(self, flat: FlatBert, device: torch.device, largest: int = LARGEST) -> None:
-        self._flat, self._device = flat, device
+    def __init__(
+        self,
+        flat: FlatBert,
+        device: torch.device,
+        largest: int = LARGEST,
+        likelihood: bool = False,
+    ) -> None:
+        self._flat, self._device, self._likelihood = flat, device, likelihood
         self._tasks = len(flat.network.heads)
+        self._told = self._tasks + 1 + likelihood  # numbers of a window
         self._sizes = buckets(largest)
         self._place = torch.arange(LONGEST, device=device)
         self._ahead = _stream(device)  # the next batch comes while one is computed
@@ -102,8 +110,8 @@ class RecordedReader:
 
     @torch.inference_mode()
     def run(self, windows: Windows) -> Raw:
-        """As `inference.run`, without likelihood."""
-        found = np.empty((len(windows), self._tasks + 1), np.float32)
+        """As `inference.run`."""
+        found = np.empty((len(windows), self._told), np.float32)
         begun: tuple[int, Lines, Tensor, torch.cuda.Event] | None = None
         most = self._sizes[-1].reads
         for at in range(0, len(windows), most):
@@ -115,14 +123,15 @@ class RecordedReader:
             begun = next_
         if begun is not None:
             _collect(found, *begun)
+        tasks = self._tasks
         unknown = np.full(len(windows), np.nan, np.float32)
-        return Raw(found[:, : self._tasks], found[:, self._tasks], unknown)
+        return Raw(
+            found[:, :tasks], found[:, tasks], found[:, tasks + 1] if self._likelihood else unknown
+        )
 
     def _sent(self, windows: Windows) -> _Ready:
         with torch.cuda.stream(self._ahead):
-            first, last = max(0, int(windows.index.min())), int(windows.index.max())
-            rows = self._copied(words(windows.rows[first : last + 1]))
-            index = self._copied(torch.from_numpy((windows.index - first).astype(np.int32)))
+            rows, index = self._copied_together(windows)
             looked_at = index if len(windows) > _FEW else None
             order = lines_of(windows, shared=True, index=looked_at)
             length = windows.length[order.lines]
@@ -136,14 +145,14 @@ class RecordedReader:
         return _Ready(order, cuts, rows, index, *parts)
 
     def _started(self, ready: _Ready) -> tuple[Tensor, torch.cuda.Event]:
-        """(windows, tasks + 1) in the order of the lines, on the host once the event has come."""
+        """(windows, numbers) in the order of the lines, on the host once the event has come."""
         here = torch.cuda.current_stream(self._device)
         here.wait_stream(self._ahead)
         for tensor in ready[2:]:
             tensor.record_stream(here)
         size = ready.rows_of.shape[1]
         missing = (size - ready.lengths)[:, None]
-        said = torch.empty(len(ready.read), self._tasks + 1, device=self._device)
+        said = torch.empty(len(ready.read), self._told, device=self._device)
         for one in ready.cuts:
             recorded, count = self._recorded[one.bucket], one.lines.stop - one.lines.start
             held = ready.rows_of[ready.lines[one.lines]]
@@ -162,6 +171,26 @@ class RecordedReader:
         done.record(here)
         return host, done
 
+    def _copied_together(self, windows: Windows) -> tuple[Tensor, Tensor]:
+        """(rows, words), the rows that are used, and (windows, size) int32 into them: one copy."""
+        first, last = max(0, int(windows.index.min())), int(windows.index.max())
+        used = (
+            np.ascontiguousarray(windows.rows[first : last + 1])
+            .view(np.int64)
+            .reshape(last + 1 - first, -1)
+        )
+        cells = windows.index.size
+        held = torch.empty(used.size + (cells + 1) // 2, dtype=torch.int64, pin_memory=True)
+        room = held.numpy()
+        room[: used.size] = used.ravel()
+        np.subtract(
+            windows.index.ravel(), first, out=room[used.size :].view(np.int32)[:cells],
+            casting="unsafe",
+        )  # fmt: skip
+        there = held.to(self._device, non_blocking=True)
+        index = there[used.size :].view(torch.int32)[:cells]
+        return there[: used.size].view(used.shape), index.view(windows.index.shape)
+
     def _copied(self, held: Tensor) -> Tensor:
         return held.pin_memory().to(self._device, non_blocking=True)
 
@@ -175,11 +204,11 @@ class RecordedReader:
         aside = _stream(device)
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
-            self._flat.read(held, lengths, token, read)
+            self._flat.read(held, lengths, token, read, self._likelihood)
         torch.cuda.current_stream().wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=pool):
-            found = self._flat.read(held, lengths, token, read)
+            found = self._flat.read(held, lengths, token, read, self._likelihood)
         return _Recorded(graph, held, lengths, token, read, found)
 
 

@@ -40,6 +40,8 @@ HANG_S: Final = 600.0  # on one batch; a large model on one slow core may take m
 LOOK_S: Final = 5.0  # how often a hanging device is looked for
 CLOSE_S: Final = 10.0  # for what runs when the scorer is closed
 _AHEAD: Final = 16  # passes' worth of events taken from the queue at once
+_FEW: Final = 512  # windows that are told how likely they are at once: sooner than a second pass
+_LIKELY: Final = 16_384  # events of a recorded pass that tells so
 
 
 class _Request(Struct):
@@ -64,7 +66,13 @@ class BundleScorer:
         precision: Precision = "bf16",
     ) -> None:
         self.bundle = bundle
-        self._recorded = _recorded(bundle, likelihood, precision)
+        self._recorded: RecordedReader | None = None
+        self._likely: RecordedReader | None = None  # tells how likely windows are, too
+        if flat := _flat(bundle, precision):
+            self._recorded = RecordedReader(flat, bundle.device, likelihood=likelihood)
+            self._likely = self._recorded
+            if not likelihood:
+                self._likely = RecordedReader(flat, bundle.device, _LIKELY, likelihood=True)
         self._likelihood = likelihood
         self._threads = threads
         self._tokens = tokens or TOKENS[bundle.device.type]
@@ -233,14 +241,17 @@ class BundleScorer:
         which = np.flatnonzero(anomalous & np.isnan(said.log_likelihood))
         if len(which):
             said.log_likelihood[which] = self._told(windows.take(which))
+        if not self._likelihood:
+            said.log_likelihood[~anomalous] = np.nan  # whatever batch they came in
         return Scores(calibrated, said.surprise, said.log_likelihood)
 
     def _hear(self, windows: Windows, tasks: Ints) -> Opinions:
         """Halves the batch until the window that fails is alone."""
         bundle = self.bundle
         try:
-            if self._recorded is not None:
-                read = self._recorded.run(windows)
+            reader = self._likely if len(windows) <= _FEW else self._recorded
+            if reader is not None:
+                read = reader.run(windows)
                 own = read.logits[np.arange(len(windows)), tasks][:, None]
                 return Opinions(own, read.surprise, read.log_likelihood)
             return hear(
@@ -275,6 +286,8 @@ class BundleScorer:
         """The log-likelihood of windows whose score is known; NaN should that fail."""
         network, device = self.bundle.network, self.bundle.device
         try:
+            if self._likely is not None:
+                return self._likely.run(windows).log_likelihood
             return run(network, windows, device, self._tokens, likelihood=True).log_likelihood
         except Exception as error:
             self._check_device(error)
@@ -321,13 +334,14 @@ class BundleScorer:
         return min(e.config.window for e in self.bundle.members.encoders.values())
 
 
-def _recorded(bundle: Bundle, likelihood: bool, precision: Precision) -> RecordedReader | None:
-    """Where a causal BERT alone scores on CUDA; takes some seconds. None: the general way."""
-    lead = next(iter(bundle.members.encoders))
-    alone = bundle.chosen == (lead,) and not likelihood
+def _flat(bundle: Bundle, precision: Precision) -> FlatBert | None:
+    """Where a causal BERT alone scores on CUDA; to record it takes some seconds. None: the general
+    way.
+    """
+    alone = bundle.chosen == (next(iter(bundle.members.encoders)),)
     if bundle.device.type == "cuda" and alone and suits(bundle.network):
         if os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang"):
-            return RecordedReader(FlatBert(bundle.network, precision), bundle.device)
+            return FlatBert(bundle.network, precision)
         missing = "Triton needs a C compiler, and there is no gcc or clang here: install one"
         if precision == "bf16":
             _log.warning("the GPU scores several times slower than it could: %s", missing)

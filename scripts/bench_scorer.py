@@ -65,7 +65,7 @@ def main() -> None:
         msgspec.json.encode(made.event)
         for made in simulate(SimulationConfig(seed=1, events=told.events))
     ]
-    data = gather([lines], {}, schema, WindowPolicy())
+    data = gather([lines], {}, schema, WindowPolicy(span_ms=told.hours * 3_600_000))
     typical = gather_statistics(schema, data, np.arange(len(data)), 0)
     ceiling = matmul_flops(device)
     name = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
@@ -97,6 +97,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--precision", choices=("bf16", "fp8"), default="bf16", help="on CUDA")
     parser.add_argument("--int8", action="store_true", help="packed, on a CPU: as `compress` does")
     parser.add_argument("--events", type=int, default=40_000, help="of the simulated day")
+    parser.add_argument("--hours", type=int, default=24, help="that a window looks back")
     parser.add_argument("--windows", type=int, default=2048, help="of a batch")
     parser.add_argument("--alone", type=int, default=100, help="windows scored one by one")
     parser.add_argument("--padded", type=int, default=1024, help="windows scored padded")

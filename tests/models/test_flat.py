@@ -43,12 +43,15 @@ def test_flat_windows_score_like_rectangles(
     read = F.pad(torch.from_numpy(own - 1), (0, size.reads - len(own)))
     lengths = F.pad(torch.from_numpy(length), (0, size.lines - len(length)))
     with torch.inference_mode():
-        told = flat.read(held, lengths, torch.arange(size.tokens), read)[: len(own)].numpy()
-    found = np.empty_like(told)
-    found[order.windows] = told
-    expected = run(network, windows, torch.device("cpu"))
-    np.testing.assert_allclose(found[:, :-1], expected.logits, atol=1e-4)
-    np.testing.assert_allclose(found[:, -1], expected.surprise, atol=1e-4)
+        told = flat.read(held, lengths, torch.arange(size.tokens), read, likelihood=True).numpy()
+        briefly = flat.read(held, lengths, torch.arange(size.tokens), read).numpy()
+    np.testing.assert_array_equal(briefly, told[:, :-1])
+    found = np.empty_like(told[: len(own)])
+    found[order.windows] = told[: len(own)]
+    expected = run(network, windows, torch.device("cpu"), likelihood=True)
+    np.testing.assert_allclose(found[:, :-2], expected.logits, atol=1e-4)
+    np.testing.assert_allclose(found[:, -2], expected.surprise, atol=1e-4)
+    np.testing.assert_allclose(found[:, -1], expected.log_likelihood, rtol=1e-5, atol=1e-3)
 
 
 def test_attention_stays_within_a_window_of_any_length() -> None:
