@@ -178,6 +178,15 @@ def test_wait_next_records_polls_by_getmany_else_partitions_are_read_before_they
     assert "self._getmany(" in inspect.getsource(own._wait_next_records)
 
 
+def test_the_thread_polls_by_fetch_records_else_a_backlog_is_decoded_at_once() -> None:
+    theirs = FetchThread.__base__
+    assert theirs is not None
+    given = ["self", "consumer", "active_partitions", "timeout", "max_records"]
+    assert parameters(theirs._fetch_records) == given
+    assert parameters(FetchThread._fetch_records) == given
+    assert "self._fetch_records," in inspect.getsource(theirs.getmany)
+
+
 async def test_faust_makes_one_message_of_a_whole_batch(played: Played) -> None:
     batch = message_of()
     message = played.consumer._to_message(TP0, batch)
