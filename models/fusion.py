@@ -24,7 +24,7 @@ from models.calibration import Calibration, Line
 from stream_app.core.score import Floats
 from stream_app.core.window import Ints
 
-ENCODERS: Final = 2 / 3  # of the weight, evenly; the rest is the trees'
+ENCODERS: Final = 1 / 3  # of the weight, evenly; the rest is the trees'
 _AS_IT_IS: Final = Line(1.0, 0.0, 0, 0)
 
 Matrix = NDArray[np.floating[Any]]  # (events, members)
@@ -86,7 +86,7 @@ def key(names: Sequence[str]) -> str:
 
 
 def weigh(names: Sequence[str], trees: Sequence[str]) -> NDArray[np.float32]:
-    """(members,) summing to 1: two thirds to the encoders, one to the trees, where there are both.
+    """(members,) summing to 1: one third to the encoders, two to the trees, where there are both.
 
     Several of a kind err alike; a kind's weight does not grow with their number.
     """

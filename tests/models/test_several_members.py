@@ -175,10 +175,10 @@ def test_every_set_of_members_is_calibrated_to_the_share_of_anomalies() -> None:
         assert abs((odds / (1 + odds)).mean() - anomalous.mean()) < 0.01
 
 
-def test_encoders_have_two_thirds_of_the_weight_however_many_they_are() -> None:
+def test_encoders_have_a_third_of_the_weight_however_many_they_are() -> None:
     np.testing.assert_allclose(weigh(["bert"], []), [1])
-    np.testing.assert_allclose(weigh(["bert", "gru", "trees"], ["trees"]), [1 / 3] * 3)
-    np.testing.assert_allclose(weigh(["bert", "trees", "second"], ["trees", "second"])[0], 2 / 3)
+    np.testing.assert_allclose(weigh(["bert", "gru", "trees"], ["trees"]), [1 / 6, 1 / 6, 2 / 3])
+    np.testing.assert_allclose(weigh(["bert", "trees", "second"], ["trees", "second"]), [1 / 3] * 3)
     np.testing.assert_allclose(weigh(["trees", "second"], ["trees", "second"]), [0.5, 0.5])
 
 
