@@ -183,7 +183,7 @@ def _second(
 ) -> SecondLook:
     data, chosen, device = material.data, material.choose_on, processes.device
     anomalous = data.anomalous[chosen]
-    half = _halves(data, plan.recipe.seed)
+    half = halves(data, plan.recipe.seed)
 
     def scores_of(network: Network) -> Table:
         raw = run(network, data.windows.take(chosen), device).logits
@@ -245,7 +245,7 @@ def _some(data: Dataset, events: Ints, seed: int) -> Ints:
     return np.sort(np.concatenate([events[data.anomalous[events]], normal]))
 
 
-def _halves(data: Dataset, seed: int) -> Ints:
+def halves(data: Dataset, seed: int) -> Ints:
     """(events,) 0 or 1: by user, but a campaign stays whole."""
     campaigns = data.of("campaign")
     side: Callable[[str], int] = lambda name: int(lot(name, seed + 1) < 0.5)  # noqa: E731 read as one

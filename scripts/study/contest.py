@@ -226,7 +226,7 @@ def enter(folder: Path, entrant: Entrant, seed: int, device: str) -> str:
             if entrant.pure
             else _said(members, learnt, known, where.device)
         )
-    _keep(out, told)
+    keep(out, told)
     return str(out)
 
 
@@ -306,7 +306,7 @@ def compete(folder: Path, name: str, seed: int, threads: int, growth: dict[str, 
         detector.past = int(known.tests[0].events[0])
     told = {"": np.concatenate([detector.score(p.data, p.events) for p in known.tests])}
     told["limits"] = _limits(np.concatenate(earlier))
-    _keep(out, {key: np.asarray(value, np.float32) for key, value in told.items()})
+    keep(out, {key: np.asarray(value, np.float32) for key, value in told.items()})
     return str(out)
 
 
@@ -380,7 +380,7 @@ def _limits(clean: NDArray[Any]) -> Floats:
     return np.array([limit_of(clean, share) for share in BUDGETS], np.float32)
 
 
-def _keep(out: Path, told: dict[str, Floats]) -> None:
+def keep(out: Path, told: dict[str, Floats]) -> None:
     new = out.with_suffix(".new.npz")
     np.savez(new, **{key or "all": value for key, value in told.items()})  # type: ignore[arg-type]
     new.rename(out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -14,7 +15,9 @@ from models.counters.aggregates import Memory
 from models.dataset import Dataset, read, split
 from models.network import Network
 from models.schema import Schema
+from models.training.members import halves
 from scripts.study.contest import Entrant, Following, Part, Read, _counting, material
+from scripts.study.heard import past_of
 from scripts.study.splits import FOLDS
 from scripts.study.taobao import absent
 from scripts.study.told import GROUPS, ways
@@ -65,6 +68,14 @@ def test_a_past_that_is_asked_once_says_the_same(dataset: Dataset) -> None:
         np.testing.assert_allclose(following.score(dataset, later), expected, atol=1e-5)
 
 
+def test_nobody_is_judged_by_an_encoder_that_learnt_from_them(dataset: Dataset) -> None:
+    begin = len(dataset) // 2
+    told = past_of(Part(dataset, np.arange(begin, len(dataset))), seed=3)
+    learnt = halves(msgspec.structs.replace(dataset, labels=[None] * len(dataset)), 3)[:begin]
+    assert (told == 1 - learnt).all()
+    assert len(set(told.tolist())) == 2
+
+
 def test_counting_is_put_back() -> None:
     usual = Network.embed
     with _counting(False):
@@ -80,8 +91,6 @@ def test_folds_leave_out_two_families_and_windows_are_as_asked() -> None:
 
 
 def test_the_entrants_can_be_read() -> None:
-    import msgspec
-
     text = (Path(__file__).parents[2] / "scripts" / "study" / "entrants.json").read_bytes()
     entrants = msgspec.json.decode(text, type=list[Entrant])
     assert len({one.name for one in entrants}) == len(entrants)
