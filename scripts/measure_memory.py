@@ -8,8 +8,9 @@ for --minutes, and the load goes on:
 Redis is stopped (SIGSTOP), the device takes 480 s for each pass, the broker is stopped for 30 s of
 every minute (after a minute without a broker, or ten without a device, a worker ends, as it
 should); or `nothing` stalls.
-Each has servers of its own; all run side by side. What is told is the worker's resident memory: the
-median of the last minute before the stall beside the most of the minutes after it.
+Each has servers of its own; all run side by side. What is told is the worker's resident memory, by
+minute: the median of the last minute before the stall beside the highest of a minute after it, and
+the most that was seen.
 """
 
 from __future__ import annotations
@@ -65,14 +66,15 @@ class Found(Struct, frozen=True):
         before, after = self.minute(WARM), self.rss_mib[round(WARM * MINUTE_S) :]
         if not after:
             return f"{self.stalled}: the worker ended by itself after {len(self.rss_mib)} s"
-        usual, most = statistics.median(before), max(after)
-        by_minute = [
-            f"{max(self.minute(n + 1)):.0f}" for n in range(round(len(self.rss_mib) / MINUTE_S))
-        ]
+        minutes = [self.minute(n + 1) for n in range(round(len(self.rss_mib) / MINUTE_S))]
+        medians = [statistics.median(minute) for minute in minutes]
+        usual, highest = statistics.median(before), max(medians[WARM:], default=max(after))
+        by_minute = " ".join(f"{median:.0f}" for median in medians)
+        at_most = " ".join(f"{max(minute):.0f}" for minute in minutes)
         return (
-            f"{self.stalled} stalled: {usual:.0f} MiB in minute {WARM} (median), at most "
-            f"{most:.0f} MiB later ({most / usual - 1:+.1%}); "
-            f"by minute at most {' '.join(by_minute)}; "
+            f"{self.stalled} stalled: median of minute {WARM} {usual:.0f} MiB, highest of a later "
+            f"minute {highest:.0f} ({highest / usual - 1:+.1%}); by minute {by_minute}; "
+            f"at most {at_most}; "
             f"{self.sent:,} sent, {self.committed:,} committed"
             + (f"; THE WORKER ENDED BY ITSELF:\n{self.last_words}" if self.last_words else "")
         )
