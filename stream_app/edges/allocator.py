@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-PERIOD_S: Final = 30.0
+PERIOD_S: Final = 10.0
 
 
 @contextmanager
