@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 from zlib import crc32
@@ -103,15 +103,14 @@ async def _queued(producer: Any, batch: Any, topic: str, place: int) -> Awaitabl
     Of several that wait for one partition, aiokafka takes the time off again for each that is let
     in before, and refuses the rest long before its own limit.
     """
-    until = time.monotonic() + ROOM_S
-    while True:
-        try:
-            sent: Awaitable[Any] = await producer.send_batch(batch, topic, partition=place)
-        except KafkaTimeoutError:
-            if time.monotonic() > until:
-                raise
-        else:
-            return sent
+    try:
+        async with asyncio.timeout(ROOM_S):
+            while True:
+                with contextlib.suppress(KafkaTimeoutError):
+                    sent: Awaitable[Any] = await producer.send_batch(batch, topic, partition=place)
+                    return sent
+    except TimeoutError:
+        raise KafkaTimeoutError(f"no room for {topic} within {ROOM_S:g} s") from None
 
 
 async def _confirmed(deliveries: Deliveries) -> None:

@@ -19,13 +19,14 @@ from faust.types import TP
 COMMIT_TIMEOUT_S = 5.0
 NO_OFFSET = -1  # so Kafka says that nothing is committed
 PAUSE_S = 0.1  # before a coordinator that is not ready is asked again
-POLL_RECORDS = 4096  # of a partition
+POLL_RECORDS = 16_384  # of all partitions together
+LEAST_RECORDS = 256  # of a partition, however many there are
 
 
 class FetchThread(driver.AIOKafkaConsumerThread):
     """Faust's consumer thread with four differences, each noted where it is."""
 
-    _failed: KafkaError | None = None  # to be told by the next poll
+    _failed: tuple[TP, KafkaError] | None = None  # to be told by the next poll
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         """Range assignment: partition n of all input topics goes to one worker, as do their users.
@@ -65,25 +66,29 @@ class FetchThread(driver.AIOKafkaConsumerThread):
 
         Faust takes all that were fetched, 16 MB of each partition: of a backlog that is 300 MB of
         records, made while everything else stands still. With a limit of its own aiokafka would
-        tell of one partition after the other.
+        tell of one partition after the other. Only the first look can wait: for a rebalance.
         """
-        if (failed := self._failed) is not None:
-            self._failed = None
-            raise failed
+        wanted = frozenset(active_partitions)  # Faust's own set changes while we wait
+        if not wanted:
+            return {}
+        failed, self._failed = self._failed, None
+        if failed is not None and failed[0] in wanted:
+            raise failed[1]
         found: dict[TP, list[Any]] = {}
         take = super()._fetch_records
-        for tp in active_partitions:
+        share = max(LEAST_RECORDS, POLL_RECORDS // len(wanted))
+        for tp in wanted & consumer._fetcher._records.keys():
             try:
-                found |= await take(consumer, {tp}, timeout=0, max_records=POLL_RECORDS)
+                found |= await take(consumer, {tp}, timeout=0, max_records=share)
             except KafkaError as error:
                 if not found:
                     raise
-                self._failed = error  # what was found before it must not be lost
+                self._failed = tp, error  # what was found before it must not be lost
                 break
         if found:
             return found
         waited: dict[TP, list[Any]] = await take(
-            consumer, active_partitions, timeout=timeout, max_records=POLL_RECORDS
+            consumer, wanted, timeout=timeout, max_records=share
         )
         return waited
 
@@ -126,6 +131,8 @@ class FetchThread(driver.AIOKafkaConsumerThread):
                 offset = (await consumer.beginning_offsets([partition]))[partition]
             consumer.seek(partition, offset)
             starts[tp] = offset
+            if self._failed is not None and self._failed[0] == tp:
+                self._failed = None  # of records before the seek
         return starts
 
 

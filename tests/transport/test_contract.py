@@ -13,6 +13,7 @@ from typing import Any
 import aiokafka
 import faust
 import pytest
+from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.producer.message_accumulator import BatchBuilder
@@ -185,6 +186,7 @@ def test_the_thread_polls_by_fetch_records_else_a_backlog_is_decoded_at_once() -
     assert parameters(theirs._fetch_records) == given
     assert parameters(FetchThread._fetch_records) == given
     assert "self._fetch_records," in inspect.getsource(theirs.getmany)
+    assert "self._records.keys()" in inspect.getsource(Fetcher.fetched_records)
 
 
 async def test_faust_makes_one_message_of_a_whole_batch(played: Played) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Callable, Set
 from contextlib import nullcontext
 from types import SimpleNamespace
-from typing import Any
 
-import pytest
 from aiokafka.errors import CorruptRecordException, KafkaError
 from faust.types import TP
 
@@ -22,8 +20,9 @@ class Fetched:
     _subscriptions = SimpleNamespace(fetch_context=nullcontext)
 
     def __init__(self, there: dict[TP, int | KafkaError]) -> None:
-        self.there = there
+        self._records = there
         self.waits: list[float] = []
+        self.meanwhile: Callable[[], None] = lambda: None
 
     async def fetched_records(
         self,
@@ -32,47 +31,78 @@ class Fetched:
         max_records: int,
     ) -> dict[TP, list[int]]:
         self.waits.append(timeout)
+        self.meanwhile()
         found: dict[TP, list[int]] = {}
-        for tp in self.there.keys() & partitions:
-            there = self.there[tp]
+        for tp in self._records.keys() & partitions:
+            there = self._records[tp]
             if isinstance(there, KafkaError):
-                del self.there[tp]
+                del self._records[tp]
                 raise there
             if taken := min(there, max_records):
-                found[tp], self.there[tp] = list(range(taken)), there - taken
+                found[tp], self._records[tp] = list(range(taken)), there - taken
         return found
 
 
-def poll(there: Fetched) -> Any:
-    thread = object.__new__(FetchThread)
-    thread.consumer = SimpleNamespace(flow_active=True)
-    active = {TP0: 0, TP1: 0}.keys()  # in this order
-    consumer = SimpleNamespace(_fetcher=there, _closed=False)
-    return lambda: thread._fetch_records(consumer, active, timeout=0.2)
+class Polling:
+    """A thread over such a fetcher, and the partitions that Faust asks for."""
+
+    def __init__(self, there: Fetched) -> None:
+        self.active = {TP0, TP1}
+        self._thread = object.__new__(FetchThread)
+        self._thread.consumer = SimpleNamespace(flow_active=True)
+        self._consumer = SimpleNamespace(_fetcher=there, _closed=False)
+
+    async def poll(self) -> dict[TP, int]:
+        found = await self._thread._fetch_records(self._consumer, self.active, timeout=0.2)
+        return {tp: len(records) for tp, records in found.items()}
 
 
 async def test_a_poll_takes_some_of_each_partition_however_much_is_there() -> None:
-    there = Fetched({TP0: 3 * POLL_RECORDS, TP1: POLL_RECORDS + 1})
-    again = poll(there)
-    assert [{tp: len(some) for tp, some in (await again()).items()} for _ in range(3)] == [
-        {TP0: POLL_RECORDS, TP1: POLL_RECORDS},
-        {TP0: POLL_RECORDS, TP1: 1},
-        {TP0: POLL_RECORDS},
-    ]
+    share = POLL_RECORDS // 2
+    there = Fetched({TP0: 3 * share, TP1: share + 1})
+    polling = Polling(there)
+    assert await polling.poll() == {TP0: share, TP1: share}
+    assert await polling.poll() == {TP0: share, TP1: 1}
+    assert await polling.poll() == {TP0: share}
     assert set(there.waits) == {0}
 
 
 async def test_a_poll_waits_only_if_nothing_is_there() -> None:
     there = Fetched({TP0: 0, TP1: 0})
-    assert await poll(there)() == {}
+    polling = Polling(there)
+    assert await polling.poll() == {}
     assert there.waits == [0, 0, 0.2]
+    polling.active.clear()
+    assert await polling.poll() == {}  # not all partitions, as aiokafka would have it
+    assert len(there.waits) == 3
+
+
+async def test_partitions_may_be_taken_away_while_a_poll_waits() -> None:
+    there = Fetched({TP0: 5, TP1: 5})
+    polling = Polling(there)
+    there.meanwhile = polling.active.clear
+    assert await polling.poll() == {TP0: 5, TP1: 5}  # Faust drops them: its flow has stopped
 
 
 async def test_trouble_with_a_partition_does_not_lose_what_another_gave() -> None:
     there = Fetched({TP0: 5, TP1: CorruptRecordException()})
-    again = poll(there)
-    assert len((await again())[TP0]) == 5
-    with pytest.raises(CorruptRecordException):
-        await again()
-    there.there = {TP1: 2}
-    assert list(await again()) == [TP1]
+    polling = Polling(there)
+    found, raised = 0, 0
+    for _ in range(3):
+        try:
+            found += (await polling.poll()).get(TP0, 0)
+        except CorruptRecordException:
+            raised += 1
+    assert (found, raised) == (5, 1)
+    there._records = {TP1: 2}
+    assert await polling.poll() == {TP1: 2}
+
+
+async def test_trouble_with_a_partition_is_forgotten_once_it_has_gone() -> None:
+    there = Fetched({TP0: 5})
+    polling = Polling(there)
+    polling._thread._failed = TP1, CorruptRecordException()
+    polling.active.discard(TP1)
+    assert await polling.poll() == {TP0: 5}
+    polling.active.add(TP1)
+    assert await polling.poll() == {}
