@@ -138,7 +138,8 @@ class FlatBert:
 
         ends = lengths.cumsum(0)
         line = torch.searchsorted(ends, token, right=True).clamp(max=len(lengths) - 1)
-        place = (token - (ends - lengths)[line]).clamp(0, words.shape[1] - 1)
+        last = min(words.shape[1], self.network.config.window) - 1  # filling has a place, too
+        place = (token - (ends - lengths)[line]).clamp(0, last)
         begins = F.pad(ends, (1, 0)).int()
         window = unpacked(self.network.schema, words)
         _of_any_length(*window)

@@ -174,11 +174,8 @@ class RecordedReader:
     def _copied_together(self, windows: Windows) -> tuple[Tensor, Tensor]:
         """(rows, words), the rows that are used, and (windows, size) int32 into them: one copy."""
         first, last = max(0, int(windows.index.min())), int(windows.index.max())
-        used = (
-            np.ascontiguousarray(windows.rows[first : last + 1])
-            .view(np.int64)
-            .reshape(last + 1 - first, -1)
-        )
+        rows = np.ascontiguousarray(windows.rows[first : last + 1])
+        used = rows.view(np.int64).reshape(len(rows), -1)
         cells = windows.index.size
         held = torch.empty(used.size + (cells + 1) // 2, dtype=torch.int64, pin_memory=True)
         room = held.numpy()

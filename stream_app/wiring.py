@@ -102,7 +102,10 @@ def load_scorer(settings: Settings, likelihood: bool = False) -> tuple[BundleSco
     """
     chosen = settings.scorer
     bundle = load_bundle(chosen.bundle, chosen.device, chosen.members, chosen.trusted_keys)
-    precision = "bf16" if likelihood else chosen.precision
+    offline = (
+        likelihood and bundle.device.type == "cpu"
+    )  # maybe with the settings of a GPU's worker
+    precision = "bf16" if offline else chosen.precision
     scorer = BundleScorer(
         bundle, threads=chosen.threads, likelihood=likelihood, precision=precision
     )

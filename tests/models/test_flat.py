@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from msgspec import structs
 from torch.nn import functional as F
 
 from models.bundle import Bundle, load, save, score
@@ -18,6 +19,7 @@ from models.dataset import Dataset
 from models.features import words
 from models.flat import LONGEST, Bucket, FlatBert, suits
 from models.inference import run
+from models.network import Network
 from models.packing import left_aligned, lines_of
 from models.scorer import BundleScorer
 from stream_app.core.errors import Misconfigured
@@ -52,6 +54,20 @@ def test_flat_windows_score_like_rectangles(
     np.testing.assert_allclose(found[:, :-2], expected.logits, atol=1e-4)
     np.testing.assert_allclose(found[:, -2], expected.surprise, atol=1e-4)
     np.testing.assert_allclose(found[:, -1], expected.log_likelihood, rtol=1e-5, atol=1e-3)
+
+
+def test_what_fills_up_a_bucket_has_a_place_in_a_network_of_few_positions(bundle: Bundle) -> None:
+    few = Network(
+        bundle.schema, structs.replace(bundle.network.config, window=32), bundle.statistics
+    )
+    assert suits(few)
+    flat, size = FlatBert(few.eval(), compiled=False), Bucket(1024)
+    held = torch.zeros(size.lines, LONGEST, flat.words, dtype=torch.int64)
+    lengths = torch.zeros(size.lines, dtype=torch.int64)
+    lengths[0] = 1
+    with torch.inference_mode():
+        told = flat.read(held, lengths, torch.arange(size.tokens), torch.zeros(size.reads).long())
+    assert told.isfinite().all()
 
 
 def test_attention_stays_within_a_window_of_any_length() -> None:
