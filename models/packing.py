@@ -47,6 +47,12 @@ def sound(windows: Windows, types: int, longest: int) -> NDArray[np.bool_]:
     return fine
 
 
+def compact(windows: Windows) -> Windows:
+    """The same windows over the rows that they use."""
+    used, index = np.unique(windows.index, return_inverse=True)
+    return Windows(windows.rows[used], index.reshape(windows.index.shape), windows.length)
+
+
 class Lines(Struct, frozen=True):
     """Which windows are computed, and who is read off them. Longest first."""
 

@@ -17,6 +17,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.features import words
 from models.flat import LONGEST, Bucket, FlatBert
 from models.inference import Raw
 from models.packing import Lines, lines_of
@@ -174,8 +175,7 @@ class RecordedReader:
     def _copied_together(self, windows: Windows) -> tuple[Tensor, Tensor]:
         """(rows, words), the rows that are used, and (windows, size) int32 into them: one copy."""
         first, last = max(0, int(windows.index.min())), int(windows.index.max())
-        rows = np.ascontiguousarray(windows.rows[first : last + 1])
-        used = rows.view(np.int64).reshape(len(rows), -1)
+        used = words(windows.rows[first : last + 1]).numpy()
         cells = windows.index.size
         held = torch.empty(used.size + (cells + 1) // 2, dtype=torch.int64, pin_memory=True)
         room = held.numpy()

@@ -43,7 +43,7 @@ from models.features import Columns, columns
 from models.flat import FlatBert
 from models.inference import mixed_precision, run
 from models.network import PRESETS, Network, NetworkConfig
-from models.packing import left_aligned
+from models.packing import compact, left_aligned
 from models.recorded import RecordedReader
 from models.simulate.config import SimulationConfig
 from models.simulate.shop import simulate
@@ -182,9 +182,7 @@ def small_ms(packed: Way, windows: Windows, told: argparse.Namespace) -> list[fl
     rng, found = np.random.default_rng(1), []
     for at in range(-20, told.small_rounds):
         begin = int(rng.integers(max(1, len(windows) - told.small)))
-        some = windows.take(np.arange(begin, min(begin + told.small, len(windows))))
-        rows, index = np.unique(some.index, return_inverse=True)
-        some = Windows(some.rows[rows], index.reshape(some.index.shape), some.length)
+        some = compact(windows.take(np.arange(begin, min(begin + told.small, len(windows)))))
         began = time.perf_counter()
         packed(some)
         if at >= 0:

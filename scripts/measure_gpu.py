@@ -18,10 +18,11 @@ import gc
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -30,11 +31,14 @@ from models import bundle as bundles
 from models import fusion
 from models import schema as schemas
 from models.dataset import Dataset
+from models.evaluate.judge import judge
+from models.evaluate.panel import AP, AUC
+from models.evaluate.truth import Truth
 from models.flat import FlatBert
 from models.inference import run
-from models.measures import average_precision
 from models.members import LEAD, Members
 from models.network import PRESETS, Network, NetworkConfig
+from models.packing import compact
 from models.recorded import RecordedReader
 from models.scorer import BundleScorer
 from models.training.encoder import fit_encoder
@@ -116,57 +120,51 @@ def fitted(data: Dataset, told: argparse.Namespace, device: torch.device) -> Net
 
 def precisions(network: Network, data: Dataset, device: torch.device) -> dict[str, Any]:
     """Of the scores in bf16, in fp8, and of fp32 where it was asked."""
-    windows, tasks, anomalous = data.windows, data.task, data.anomalous
     at = np.arange(len(data))
     said: dict[str, Floats] = {}
     for precision in ("bf16", "fp8"):
         reader = RecordedReader(FlatBert(network, precision), device)
-        said[precision] = reader.run(windows).logits[at, tasks]
+        said[precision] = reader.run(data.windows).logits[at, data.task]
     some = np.random.default_rng(0).choice(at, min(EXACT, len(at)), replace=False)
-    exact = padded(network, windows.take(some), device, BATCH, half=False)
-    exact = exact[np.arange(len(some)), tasks[some]]
-    general = run(network, windows.take(some), device).logits[np.arange(len(some)), tasks[some]]
-    found: dict[str, Any] = {"events": len(data), "anomalous": int(anomalous.sum())}
-    for name, scores in said.items():
-        found[name] = {
-            "ROC-AUC": area(scores, anomalous),
-            "average precision": average_precision(scores, anomalous),
-            "ROC-AUC less fp32's, some events": area(scores[some], anomalous[some])
-            - area(exact, anomalous[some]),
-            "largest difference from fp32": float(np.abs(scores[some] - exact).max()),
-        }
-    found["the general way in bf16, largest difference from fp32"] = float(
-        np.abs(general - exact).max()
-    )
-    found["fp8 less bf16"] = {
-        "ROC-AUC": between(said["fp8"], said["bf16"], data, area),
-        "average precision": between(said["fp8"], said["bf16"], data, average_precision),
+    windows, own = data.windows.take(some), (np.arange(len(some)), data.task[some])
+    exact = padded(network, windows, device, BATCH, half=False)[own]
+    few = {name: scores[some] for name, scores in said.items()}
+    few["the general way in bf16"] = run(network, windows, device).logits[own]
+    known = truth_in(data)
+    return {
+        "events": len(data),
+        "anomalous": int(data.anomalous.sum()),
+        "fp8 less bf16": less(said, "fp8", known, RESAMPLES)["bf16"],
+        "fp32 less, some events": less({**few, "fp32": exact}, "fp32", known.take(some), 0),
+        "largest difference from fp32": {
+            name: float(np.abs(scores - exact).max()) for name, scores in few.items()
+        },
     }
-    return found
 
 
-def area(scores: Floats, anomalous: NDArray[np.bool_]) -> float:
-    """Under the ROC curve; equal scores count half."""
-    values, place = np.unique(scores, return_inverse=True)
-    above = np.bincount(place, anomalous, len(values))
-    below = np.bincount(place, ~anomalous, len(values))
-    beaten = np.cumsum(below) - below / 2
-    return float((above * beaten).sum() / (above.sum() * below.sum()))
+def truth_in(data: Dataset) -> Truth:
+    """What the simulator says of every event; campaigns are not told apart."""
+    windows = data.windows
+    nothing = np.zeros(len(data), np.int64)
+    return Truth(
+        anomalous=data.anomalous,
+        user=np.array(data.users)[data.user],
+        at_ms=windows.rows["at_ms"][windows.index[:, -1]],
+        campaign=np.full(len(data), ""),
+        draw=nothing,
+        groups={},
+    )
 
 
-def between(one: Floats, other: Floats, data: Dataset, measure: Any) -> dict[str, float]:
-    """Of `measure`, with its 95 % interval over users."""
-    rng = np.random.default_rng(0)
-    order = np.argsort(data.user, kind="stable")
-    parts = np.split(order, np.flatnonzero(np.diff(data.user[order])) + 1)
-    found = []
-    for _ in range(RESAMPLES):
-        drawn = np.concatenate([parts[at] for at in rng.integers(len(parts), size=len(parts))])
-        truth = data.anomalous[drawn]
-        found.append(measure(one[drawn], truth) - measure(other[drawn], truth))
-    low, high = np.quantile(found, [0.025, 0.975])
-    value = measure(one, data.anomalous) - measure(other, data.anomalous)
-    return {"value": value, "low": float(low), "high": float(high)}
+def less(
+    said: Mapping[str, Floats], reference: str, known: Truth, resamples: int
+) -> dict[str, dict[str, Any]]:
+    """The reference's measures less those of each other, with 95 % intervals over users."""
+    report = judge(said, known, reference=reference, bootstrap=resamples)
+    return {
+        name: {key: msgspec.to_builtins(gaps[key]) for key in (AUC, AP)}
+        for name, gaps in report.differences.items()
+    }
 
 
 def saved(folder: Path, network: Network, data: Dataset, device: torch.device) -> Path:
@@ -205,10 +203,7 @@ def micro_batches(data: Dataset) -> list[tuple[Windows, Ints]]:
     found = []
     for begin in range(len(data) // 2, len(data) - MICRO, MICRO):
         some = np.arange(begin, begin + MICRO)
-        windows = data.windows.take(some)
-        rows, index = np.unique(windows.index, return_inverse=True)
-        index = index.reshape(windows.index.shape)
-        found.append((Windows(windows.rows[rows], index, windows.length), data.task[some]))
+        found.append((compact(data.windows.take(some)), data.task[some]))
     return found
 
 

@@ -16,7 +16,8 @@ from models.dataset import Dataset
 from models.fusion import Fusion
 from models.measures import average_precision, detection
 from models.members import Members
-from stream_app.core.window import Ints, Windows
+from models.packing import compact
+from stream_app.core.window import Ints
 
 _GOLDEN: Final = 12
 
@@ -71,7 +72,7 @@ def write(
 ) -> str:
     """The bundle's version. Its golden windows are some of `held_out`."""
     golden = _golden_events(data, held_out)
-    windows = _compact(data.windows.take(golden))
+    windows = compact(data.windows.take(golden))
     return bundles.save(out, name, members, found, metrics, windows, data.task[golden])
 
 
@@ -84,9 +85,3 @@ def _golden_events(data: Dataset, events: Ints) -> Ints:
         if len(some)
     ]
     return np.concatenate(picked)
-
-
-def _compact(windows: Windows) -> Windows:
-    """The same windows over the rows that they use."""
-    used, index = np.unique(windows.index, return_inverse=True)
-    return Windows(windows.rows[used], index.reshape(windows.index.shape), windows.length)

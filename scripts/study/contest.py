@@ -290,24 +290,31 @@ def compete(folder: Path, name: str, seed: int, threads: int, growth: dict[str, 
     schema, memory = schemas.load("shop"), Kept()
     known = load(folder, schema, memory)
     detector = _detector(name, schema, memory, seed, threads, growth)
-    nobody = np.zeros(0, np.int64)
     if detector.labels:
-        draws = [Draw(p.data, p.events, nobody) for p in known.replicas]
-        draws += [Draw(p.data, nobody, p.events) for p in known.valid]
-        fit = detector.fit_draws  # type: ignore[attr-defined]
-        fit(draws)
+        detector.fit_draws(draws(known))  # type: ignore[attr-defined]
     else:
         detector.fit(known.history.data, known.history.events, known.history.events)
     earlier = [
         np.asarray(detector.score(p.data, p.events), np.float32)[~p.data.anomalous[p.events]]
         for p in known.valid
     ]
-    if isinstance(detector, Following):
-        detector.past = int(known.tests[0].events[0])
-    told = {"": np.concatenate([detector.score(p.data, p.events) for p in known.tests])}
-    told["limits"] = _limits(np.concatenate(earlier))
+    told = {"": asked(detector, known), "limits": _limits(np.concatenate(earlier))}
     keep(out, {key: np.asarray(value, np.float32) for key, value in told.items()})
     return str(out)
+
+
+def draws(known: Read) -> list[Draw]:
+    """Replicas to fit to, validation draws to choose by."""
+    nobody = np.zeros(0, np.int64)
+    fit = [Draw(p.data, p.events, nobody) for p in known.replicas]
+    return fit + [Draw(p.data, nobody, p.events) for p in known.valid]
+
+
+def asked(detector: Detector, known: Read) -> Judged:
+    """(events of the test draws,)"""
+    if isinstance(detector, Following):
+        detector.past = int(known.tests[0].events[0])
+    return np.concatenate([detector.score(p.data, p.events) for p in known.tests])
 
 
 class Following(Stack):

@@ -29,25 +29,34 @@ from numpy.typing import NDArray
 
 from models import calibration as calibrations
 from models import schema as schemas
-from models.baselines.detector import Draw
 from models.calibration import Line
 from models.committee import known_before
 from models.dataset import Dataset, lot
 from models.inference import run
 from models.network import Network
-from models.second_look import EARLIER
+from models.second_look import EARLIER, scaled
 from models.training.encoder import fit_encoder
 from models.training.material import Material
 from models.training.members import halves
 from models.training.options import Options
 from models.training.processes import Processes
 from models.trees import Table
-from scripts.study.contest import Entrant, Following, Kept, Part, Read, keep, load, material
+from scripts.study.contest import (
+    Entrant,
+    Following,
+    Kept,
+    Part,
+    Read,
+    asked,
+    draws,
+    keep,
+    load,
+    material,
+)
 from scripts.study.taobao import folder_of
 from stream_app.core.window import Ints
 
 KINDS: Final = ("bert", "gru")
-SUREST: Final = 9.0  # logit
 WHOLE: Final = 2  # beside the halves 0 and 1
 
 Judge = tuple[Network, tuple[Line, ...]]
@@ -148,11 +157,8 @@ def _by(
         if not len(own):
             continue
         windows, task = data.windows.take(events[own]), data.task[events[own]]
-        raw = run(network, windows, device).logits[np.arange(len(own)), task]
-        slope, offset = (
-            np.array([getattr(line, name) for line in lines])[task] for name in ("slope", "offset")
-        )
-        found[own, 0] = np.clip(slope * raw + offset, -SUREST, SUREST)
+        raw = torch.from_numpy(run(network, windows, device).logits)
+        found[own, 0] = scaled(raw, torch.from_numpy(task), lines).numpy()
         found[own, 1:] = known_before(network, lines, windows, device)
     return found
 
@@ -171,13 +177,8 @@ def stack(folder: Path, heard: Mapping[str, Table], seed: int, threads: int) -> 
         )
         for number, one in enumerate(parts)
     }
-    nobody = np.zeros(0, np.int64)
-    draws = [Draw(one.data, one.events, nobody) for one in known.replicas]
-    draws += [Draw(one.data, nobody, one.events) for one in known.valid]
-    detector.fit_draws(draws)
-    detector.past = int(known.tests[0].events[0])
-    said = [detector.score(one.data, one.events) for one in known.tests]
-    return np.concatenate(said).astype(np.float32)
+    detector.fit_draws(draws(known))
+    return asked(detector, known).astype(np.float32)
 
 
 def means(folder: Path, recipe: str, seed: int) -> None:
