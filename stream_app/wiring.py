@@ -102,10 +102,9 @@ def load_scorer(settings: Settings, likelihood: bool = False) -> tuple[BundleSco
     """
     chosen = settings.scorer
     bundle = load_bundle(chosen.bundle, chosen.device, chosen.members, chosen.trusted_keys)
-    offline = (
-        likelihood and bundle.device.type == "cpu"
-    )  # maybe with the settings of a GPU's worker
-    precision = "bf16" if offline else chosen.precision
+    # Offline scoring without a GPU may have the settings of a worker with one.
+    plain = likelihood and bundle.device.type == "cpu"
+    precision = "bf16" if plain else chosen.precision
     scorer = BundleScorer(
         bundle, threads=chosen.threads, likelihood=likelihood, precision=precision
     )
