@@ -42,6 +42,7 @@ from models.inference import run as run_network
 from models.members import Members
 from models.network import Network
 from models.schema import Schema
+from models.training import objective
 from models.training.finish import calibrated
 from models.training.material import Material
 from models.training.members import Plan, fit_members
@@ -68,6 +69,7 @@ class Entrant(Struct, frozen=True, kw_only=True):
     span_s: int | None = None  # of a window, if not the schema's
     pretrain_epochs: int = 2
     counted: bool = True  # encoders see counts over the window
+    guessing: bool = True  # encoders learn to guess events, beside the labels
     pure: bool = False
     options: dict[str, Any] = {}
     seeds: int = 0  # at most; 0: as many as asked
@@ -218,7 +220,7 @@ def enter(folder: Path, entrant: Entrant, seed: int, device: str) -> str:
         config=config,
         recipe=options.recipe(len(learnt.fit_on), config.size.hidden, warm=False),
     )
-    with _counting(entrant.counted):
+    with _without(entrant):
         members, _ = fit_members(plan, learnt, where, Watch(say))
         say("asked about the test draws")
         told = (
@@ -265,17 +267,20 @@ def _surprise(members: Members, known: Read, device: torch.device) -> Floats:
 
 
 @contextmanager
-def _counting(counted: bool) -> Iterator[None]:
-    """Whether networks see counts, or only what an event itself has."""
-    usual = Network.embed
-    if not counted:
+def _without(entrant: Entrant) -> Iterator[None]:
+    """Networks that see only what an event itself has, or guess nothing, if the recipe says so."""
+    usual, weight = Network.embed, objective._GUESS_WEIGHT
+    if not entrant.counted:
         Network.embed = (  # type: ignore[method-assign]
             lambda self, inputs, counted=True: usual(self, inputs, False)
         )
+    if not entrant.guessing:
+        objective._GUESS_WEIGHT = 0.0  # type: ignore[misc]
     try:
         yield
     finally:
         Network.embed = usual  # type: ignore[method-assign]
+        objective._GUESS_WEIGHT = weight  # type: ignore[misc]
 
 
 # -- baselines --------------------------------------------------------------------------------
