@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
+from statistics import median
 from typing import Final
 
-import numpy as np
 from msgspec import Struct
 
 from stream_app.core.window import Windows
@@ -69,15 +69,18 @@ def path_of(windows: Windows, window: int, item: str | None) -> tuple[int, tuple
     """Hash of the window's own item, and of some of all its items. `item`: a field of the row."""
     if item is None:
         return 0, ()
-    row = windows.rows[item][windows.index[window, -int(windows.length[window]) :]]
-    return int(row[-1]), tuple(np.unique(row[row != 0])[:OTHERS].tolist())
+    index = windows.index[window, -int(windows.length[window]) :]
+    items: list[int] = windows.rows[item][index].tolist()
+    return items[-1], tuple(sorted({*items} - {0})[:OTHERS])
 
 
 def gap_of(windows: Windows, window: int) -> float | None:
     """See `Member.gap`."""
-    at_ms = windows.rows["at_ms"][windows.index[window, -int(windows.length[window]) :]]
-    gaps = np.log1p(np.diff(at_ms)[-GAPS:] / 1000)
-    return round(float(np.median(gaps)), 3) if len(gaps) > 1 else None
+    length = min(int(windows.length[window]), GAPS + 1)
+    at_ms: list[int] = windows.rows["at_ms"][windows.index[window, -length:]].tolist()
+    if length < 3:
+        return None
+    return round(median(math.log1p((later - at) / 1000) for at, later in pairwise(at_ms)), 3)
 
 
 def evidence_of(

@@ -21,9 +21,9 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from aiokafka.errors import (
     GroupAuthorizationFailedError,
@@ -96,7 +96,7 @@ class Lane:
         self._give_up = give_up
         self._epoch: tuple[int, int] | None = None  # in which the committed offset was read
         self._submitted = 0
-        self._jobs: deque[Job] = deque()  # the first one is under way
+        self._jobs: deque[Job] = deque()  # some of the first are under way
         self._arrived = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -153,18 +153,21 @@ class Lane:
                 await self._recover(error)
 
     async def _serve(self) -> None:
-        """Transactions, one after another, until one fails."""
+        """Transactions, one after another, until one fails. One takes all groups that wait: what
+        it costs beside its outputs, four answers of the broker, is the same for any number.
+        """
         while True:
             while not self._jobs:
                 self._arrived.clear()
                 await self._arrived.wait()
-            job = self._jobs[0]
+            jobs = list(self._jobs)
             # Whoever opened later has committed offsets that we have not seen.
             assert self._transactions.epoch == self._epoch, "opened without seeking"
-            await self._transactions.commit(job.write, job.next_offset)
-            self.committed = job.next_offset
+            await self._transactions.commit(_of_all(jobs), jobs[-1].next_offset)
+            self.committed = jobs[-1].next_offset
             self._trouble_since = None
-            self._finish()
+            for _ in jobs:
+                self._finish()
 
     async def _recover(self, error: Exception) -> None:
         """Back to `assigned`; the end, if partitions are being taken away or it is hopeless."""
@@ -211,3 +214,12 @@ class Lane:
     def _to(self, state: State) -> None:
         assert state in NEXT[self.state], f"{self.state.value} -> {state.value}"
         self.state = state
+
+
+def _of_all(jobs: Sequence[Job]) -> Write:
+    """Writes the outputs of one after the other."""
+
+    async def write(producer: Any) -> list[Awaitable[Any]]:
+        return [delivery for job in jobs for delivery in await job.write(producer)]
+
+    return write
