@@ -17,7 +17,15 @@ from msgspec import Meta
 from stream_app.core.decode import Rejected
 from stream_app.core.event import Event
 from stream_app.core.messages import AlertData, CampaignData, CloudEvent, RiskData
-from stream_app.core.outcome import Message, Output, Stamp, dead_letter, passed_on
+from stream_app.core.outcome import (
+    COALESCED,
+    SCORED_HEADER,
+    Message,
+    Output,
+    Stamp,
+    dead_letter,
+    passed_on,
+)
 from stream_app.core.record import StoredRecord
 from stream_app.core.score import Reason, Scores
 from stream_app.settings import KafkaSettings
@@ -61,9 +69,10 @@ class Campaign(CloudEvent, frozen=True, kw_only=True):
 
 
 HEADERS = {
-    "shopsentry-score": "calibrated score of the event, 0 to 1, three digits",
+    "shopsentry-score": "calibrated score of the event, 0 to 1, four digits",
     "shopsentry-task": "the task that it was scored under",
     "shopsentry-model": "version of the model bundle",
+    SCORED_HEADER: "there if the worker was behind and scored by a window that was cut",
     "shopsentry-reasons": "why it is unusual: a JSON list, the strongest reason first",
     "kafka_dlt-original-topic": "where the record came from",
     "kafka_dlt-original-partition": "decimal",
@@ -212,11 +221,14 @@ def header_names() -> dict[Output, Json]:
 
 def _headers(message: Message) -> Json:
     names = [name for name, _ in message.headers]
+    told = {name: {"type": "string", "description": HEADERS[name]} for name in names}
+    if "shopsentry-score" in names:
+        told[SCORED_HEADER] = {"const": COALESCED, "description": HEADERS[SCORED_HEADER]}
     return {
         "type": "object",
         "description": "after the input's own",
         "required": names,
-        "properties": {name: {"type": "string", "description": HEADERS[name]} for name in names},
+        "properties": told,
     }
 
 

@@ -64,6 +64,7 @@ class Monitor:
                 batch.source,
                 self._pipeline,
                 self._committed,
+                self._behind,
                 self._flow,
                 self._meter,
                 self._failed,
@@ -123,6 +124,10 @@ class Monitor:
             for other in offsets.assigned()
             if other.partition == source.partition
         ]
+
+    def _behind(self, source: Source) -> int:
+        offsets = self._offsets()
+        return offsets.behind(source) if offsets else 0
 
     def _failed(self, error: BaseException) -> None:
         if self._crash is not None and self._crashing is None:

@@ -36,6 +36,7 @@ class FlowPolicy(Struct, frozen=True, kw_only=True):
     group_target_s: float = 1.0  # groups shrink until one takes no longer: a quick stop
     in_flight: int = 3  # groups
     waiting_records: int = 8192  # beyond it the agent, and then Kafka, waits
+    coalesce_behind: int = 0  # records behind from which fewer windows are scored; 0: never
     retry_first_s: float = 0.1
     retry_last_s: float = 2.0
 
@@ -48,14 +49,18 @@ class Partition:
         source: Source,
         pipeline: Pipeline,
         committed: Callable[[Source], Sequence[int]],
+        behind: Callable[[Source], int],
         flow: FlowPolicy,
         meter: Meter,
         failed: Callable[[BaseException], None],
     ) -> None:
-        """`committed`: its committed seqs; `failed` hears what ends the worker."""
+        """`committed`: its committed seqs; `behind`: its records that are not committed; `failed`
+        hears what ends the worker.
+        """
         self._source = source
         self._pipeline = pipeline
         self._committed = committed
+        self._behind = behind
         self._flow = flow
         self._meter = meter
         self._failed = failed
@@ -150,7 +155,9 @@ class Partition:
         self._settle(records, outcome, time.monotonic() - began)
 
     async def _read(self, records: Sequence[Record]) -> Seen:
-        return await self._pipeline.read(self._source, records, self._committed(self._source))
+        source, bound = self._source, self._flow.coalesce_behind
+        coalesce = bound > 0 and self._behind(source) > bound
+        return await self._pipeline.read(source, records, self._committed(source), coalesce)
 
     async def _insist(
         self, attempt: Callable[[], Awaitable[Answer]], group: list[RecordBatch]

@@ -20,10 +20,11 @@ from msgspec import Struct
 
 from stream_app.core.alerting import AlertPolicy, Anomaly, Verdict
 from stream_app.core.campaign import News
+from stream_app.core.coalesce import coalesced
 from stream_app.core.decision import decide
 from stream_app.core.decode import UNLIMITED, Decoded, decode
 from stream_app.core.messages import Composer
-from stream_app.core.outcome import Decided, Outcome, Seen
+from stream_app.core.outcome import NONE_CUT, Decided, Outcome, Seen
 from stream_app.core.ports import (
     AlertLog,
     CampaignStore,
@@ -83,11 +84,16 @@ class Pipeline:
         self._composer = Composer(scorer.tasks, scorer.version, policies.alerts, hidden)
 
     async def read(
-        self, source: Source, records: Sequence[Record], committed: Sequence[int]
+        self,
+        source: Source,
+        records: Sequence[Record],
+        committed: Sequence[int],
+        coalesce: bool = False,
     ) -> Seen:
         """Stages 1 and 2. Groups of a source in offset order. Raises StoreUnavailable.
 
         `committed`: the committed seq of each source of this partition (see `WindowStore.slide`).
+        `coalesce`: score fewer windows, some of them cut (see `core.coalesce`).
         """
         decoded = decode(records, self._scorer.tasks, self._most_bytes)
         if not decoded.events:
@@ -101,9 +107,12 @@ class Pipeline:
             ages_ms = await self._context.fill(source.partition, users, rows)
         logs = await self._windows.slide(source, users, rows, committed)
         accepted, windows = as_of(logs, self._policies.window)
+        cut = NONE_CUT
+        if coalesce:
+            windows, cut = coalesced(windows, logs.start[accepted], logs.place[accepted])
         of_type = self._scorer.tasks.of_type
         tasks = np.array([of_type[event.type] for event in decoded.events], np.int64)
-        return Seen(source, decoded, logs.place, accepted, windows, tasks[accepted], ages_ms)
+        return Seen(source, decoded, logs.place, accepted, windows, tasks[accepted], ages_ms, cut)
 
     async def decide(self, seen: Seen) -> Decided:
         """Stages 3 to 6, in offset order too. Raises StoreUnavailable, DeviceFailed."""

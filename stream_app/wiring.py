@@ -245,6 +245,7 @@ def _flow(settings: Settings) -> FlowPolicy:
         group_target_s=flow.group_target_s,
         in_flight=flow.in_flight,
         waiting_records=flow.waiting_records,
+        coalesce_behind=flow.coalesce_behind,
     )
 
 

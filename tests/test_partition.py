@@ -19,7 +19,7 @@ import stream_app.partition
 from stream_app.core.alerting import Anomaly, Verdict
 from stream_app.core.errors import DeviceFailed, OutboxUnavailable, StoreUnavailable
 from stream_app.core.ledger import Delivery, Ledger
-from stream_app.core.outcome import Message, Output
+from stream_app.core.outcome import COALESCED, Message, Output
 from stream_app.core.record import RecordBatch, Source
 from stream_app.core.score import Scores
 from stream_app.core.window import Ints, Logs, Rows, Windows
@@ -139,11 +139,18 @@ class Bench:
         self.failures: list[BaseException] = []
         self.ledger = Ledger(0)
         self.next = 0
+        self.behind = 0
         desk = Desk(
             windows=self.windows, scorer=self.scorer, alerts=self.alerts, outbox=self.outbox
         )
         self.partition = Partition(
-            EVENTS, desk.pipeline, self._committed, flow, self.meter, self.failures.append
+            EVENTS,
+            desk.pipeline,
+            self._committed,
+            lambda _: self.behind,
+            flow,
+            self.meter,
+            self.failures.append,
         )
 
     def _committed(self, source: Source) -> list[int]:
@@ -233,6 +240,16 @@ async def test_the_store_hears_what_is_committed_at_each_try() -> None:
 
 
 # -- overlap and order
+
+
+async def test_windows_are_cut_only_while_the_partition_is_too_far_behind() -> None:
+    bench = Bench(FlowPolicy(coalesce_behind=10))
+    told = []
+    for bench.behind in (10, 11, 0):
+        await bench.put(3 * WINDOWS.size)
+        told.append(bench.meter.counts[COALESCED])
+    assert told[0] == 0
+    assert told[1] == told[2] > 0
 
 
 async def test_no_more_than_so_many_groups_are_on_their_way() -> None:

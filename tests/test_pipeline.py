@@ -11,7 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_app.core.outcome import DUPLICATES, OUTCOMES, Message, Output
+from stream_app.core.outcome import (
+    COALESCED,
+    DUPLICATES,
+    OUTCOMES,
+    SCORED_HEADER,
+    Message,
+    Output,
+)
 from stream_app.core.pseudonym import Pseudonyms
 from stream_app.core.record import Source, StoredRecord
 from stream_app.pipeline import Policies
@@ -114,6 +121,23 @@ async def test_outputs_do_not_depend_on_how_records_fell_into_groups(
         await cut.take(group[begin:end], committed=begin)
         begin = end
     assert cut.published == whole.published
+
+
+async def test_what_was_scored_by_a_window_that_was_cut_says_so_and_nothing_else_changes() -> None:
+    group = records(*(click("u", at_ms=n, score=0.95) for n in range(3 * WINDOWS.size)))
+    said = []
+    for coalesce in (False, True):
+        pipeline = Desk().pipeline
+        cut = await pipeline.read(EVENTS, group, [], coalesce)
+        said.append(pipeline.compose(await pipeline.decide(cut)))
+    aside = [outcome.messages[Output.QUARANTINED] for outcome in said]
+    scored = [dict(message.headers).get(SCORED_HEADER) for message in aside[1]]
+    assert scored == [b"coalesced" if which else None for which in cut.cut.tolist()]
+    assert 0 < said[1].counts[COALESCED] == sum(cut.cut) < len(group)
+    plain = [m._replace(headers=[h for h in m.headers if h[0] != SCORED_HEADER]) for m in aside[1]]
+    assert plain == aside[0]
+    alerts = [json.loads(m.value or b"")["data"] for m in said[1].messages[Output.ALERTS]]
+    assert [alert["scored"] for alert in alerts] == [None]  # the user's first: its log is short
 
 
 async def test_groups_of_1_7_and_512_give_the_same_outputs() -> None:

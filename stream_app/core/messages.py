@@ -20,7 +20,9 @@ from stream_app.core.coordination import Evidence
 from stream_app.core.decode import Rejected
 from stream_app.core.event import Event, Tasks
 from stream_app.core.outcome import (
+    COALESCED,
     DUPLICATES,
+    SCORED_HEADER,
     Decided,
     Message,
     Outcome,
@@ -56,6 +58,7 @@ class AlertData(Struct, frozen=True, kw_only=True):
     window: WindowSummary
     suppressed: int  # anomalous events of this user and task since the last alert
     log_likelihood: float | None = None  # nats, of the window: sum of log P(event | those before)
+    scored: Literal["coalesced"] | None = None  # by a window that was cut; null: by the whole one
 
 
 class RiskData(Struct, frozen=True, kw_only=True):
@@ -129,6 +132,9 @@ class Composer:
                 dead.append(Rejected(record, "late", "older than the user's newest event allows"))
 
         stamps = self._stamp.headers(seen.tasks, decided.scores)
+        for window in np.flatnonzero(seen.cut).tolist():
+            stamps[window] = [*stamps[window], (SCORED_HEADER, COALESCED.encode())]
+            outcome.counts[COALESCED] += 1
         cleaned: list[Message] = []
         for window, (at, fate) in enumerate(
             zip(seen.accepted.tolist(), _fates(decided), strict=True)
@@ -188,6 +194,7 @@ class Composer:
             reasons=decided.reasons[window],
             window=summary,
             suppressed=verdict.suppressed,
+            scored="coalesced" if _cut(decided, window) else None,
         )
         outcome.add(Output.ALERTS, self._envelope(ALERT_TYPE, event, alert, timestamp))
 
@@ -233,6 +240,10 @@ def _fates(decided: Decided) -> list[int]:
     poison = np.isnan(decided.scores.calibrated)
     fates: list[int] = np.where(poison, _POISON, decided.anomalous.astype(np.int64)).tolist()
     return fates
+
+
+def _cut(decided: Decided, window: int) -> bool:
+    return len(decided.seen.cut) > 0 and bool(decided.seen.cut[window])
 
 
 def _known(value: float) -> float | None:

@@ -48,6 +48,9 @@ class Message(NamedTuple):
     headers: Headers
 
 
+NONE_CUT = np.zeros(0, np.bool_)
+
+
 class Seen(Struct, frozen=True):
     """A group of records of one source after stage 2."""
 
@@ -58,6 +61,7 @@ class Seen(Struct, frozen=True):
     windows: Windows
     tasks: Ints  # (windows,) task index
     ages_ms: Ints | None = None  # (events,) since each user was first seen, where that is kept
+    cut: NDArray[np.bool_] = NONE_CUT  # (windows,) by `coalesce`; empty if it was not asked
 
 
 class Decided(Struct, frozen=True):
@@ -95,6 +99,8 @@ class Outcome(Struct):
 
 
 DUPLICATES = "duplicates"
+COALESCED = "coalesced"
+SCORED_HEADER = "shopsentry-scored"  # on what was scored in another way than by its whole window
 STEPS = 10_000  # between a score of 0 and of 1, in the header
 CUT_TO = 1024  # bytes left of a value that is too large for the dead letters
 OUTCOMES = (Output.CLEANED, Output.QUARANTINED, Output.DEAD_LETTERS, DUPLICATES)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from stream_app.core.errors import StoreUnavailable
-from stream_app.core.outcome import OUTCOMES, Outcome, Output
+from stream_app.core.outcome import COALESCED, OUTCOMES, Outcome, Output
 from stream_app.core.record import Record, Source
 
 LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3600)
@@ -31,6 +31,11 @@ class PrometheusMeter:
         )
         self._alerts = Counter("shopsentry_alerts", "alerts published", registry=self.registry)
         self._scored = Counter("shopsentry_scored", "windows scored", registry=self.registry)
+        self._coalesced = Counter(
+            "shopsentry_coalesced",
+            "windows cut to share a pass, as the worker was behind",
+            registry=self.registry,
+        )
         self._retries = Counter(
             "shopsentry_store_retries", "steps repeated since Redis failed", registry=self.registry
         )
@@ -70,6 +75,7 @@ class PrometheusMeter:
             self._dead.labels(reason).inc(count)
         self._alerts.inc(outcome.counts[Output.ALERTS])
         self._scored.inc(outcome.counts[Output.CLEANED] + outcome.counts[Output.QUARANTINED])
+        self._coalesced.inc(outcome.counts[COALESCED])
         self._group_s.observe(took_s)
         self._group_records.observe(len(records))
         self._latency_s.observe(max(0.0, time.time() - records[0].timestamp / 1000))

@@ -162,6 +162,12 @@ class FlowSettings(Section):
     )
     in_flight: Count = Field(default=3, description="groups of a partition under way at once")
     waiting_records: Count = Field(default=8192, description="records of a partition that may wait")
+    coalesce_behind: int = Field(
+        default=0,
+        ge=0,
+        description="records that a partition is behind from which fewer windows are scored, "
+        "with nearly the same scores (docs/performance.md); 0: never",
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
