@@ -72,11 +72,59 @@ local function joined(old, new, other, stop)
   return table.concat(found)
 end
 
+-- The same for one visit, which is not older than the newest one of `old`: as nearly all are.
+-- Whole runs of visits are moved as they are.
+local function with_one(old, visit)
+  local bucket, user, marks = unpack('>I4I3B', visit)
+  local newest = unpack('>I4', old)
+  local open = sub(old, 1, 4)
+  local stop = 9 -- where the newest bucket of `old` ends
+  while sub(old, stop, stop + 3) == open do
+    stop = stop + 8
+  end
+  if bucket > newest then -- what was open is closed: of its users one visit remains
+    local closed = old
+    for at = 1, stop - 8, 8 do
+      local name = sub(old, at + 4, at + 6)
+      local found = string.find(closed, name, stop, true)
+      while found and found % 8 ~= 5 do
+        found = string.find(closed, name, found + 1, true)
+      end
+      if found then
+        closed = sub(closed, 1, found - 5) .. sub(closed, found + 4)
+      end
+    end
+    return visit .. sub(closed, 1, 8 * kept)
+  end
+  local at = 1
+  while at < stop do
+    local other, others = unpack('>I3B', old, at + 4)
+    if other == user then
+      local both = pack('>I4I3B', bucket, user, bit.bor(marks, others))
+      return sub(old, 1, at - 1) .. both .. sub(old, at + 8)
+    elseif other < user then
+      break
+    end
+    at = at + 8
+  end
+  local open_end = math.min(stop - 1, 8 * (kept - 1)) -- of those that stay beside it
+  if at > 8 * kept then
+    return old
+  end
+  return sub(old, 1, at - 1) .. visit .. sub(old, at, math.max(open_end, at - 1)) .. sub(old, stop)
+end
+
 local reply, at = {}, 1
 for thing, key in ipairs(KEYS) do
   local old = call('GET', key) or ''
   local stop = at + unpack('<I4', counts, 4 * thing - 3) * 8
-  call('SET', key, joined(old, visits, at, stop), 'EX', ttl)
+  local new
+  if stop - at > 8 or old == '' or sub(visits, at, at + 3) < sub(old, 1, 4) then
+    new = joined(old, visits, at, stop)
+  else
+    new = with_one(old, sub(visits, at, at + 7))
+  end
+  call('SET', key, new, 'EX', ttl)
   reply[thing], at = old, stop
 end
 return reply
