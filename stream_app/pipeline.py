@@ -99,7 +99,7 @@ class Pipeline:
         if not decoded.events:
             return _nothing_seen(source, decoded, self._encoder, self._policies.window)
         rows = self._encoder.encode(decoded.events)
-        offsets = np.fromiter((r.offset for r in decoded.records), np.uint64, len(rows))
+        offsets = np.array([record.offset for record in decoded.records], np.uint64)
         rows["seq"] = offsets + np.uint64(seq_of(source_tag(source.topic), 1))
         users = [event.user_id.encode() for event in decoded.events]
         ages_ms = None

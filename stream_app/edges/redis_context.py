@@ -99,9 +99,9 @@ class RedisContext:
         """The things, and their crowds as they were before, CAPACITY visits each."""
         order = np.lexsort((~visit, thing))  # of each thing the newest visit first
         things, counts = np.unique(thing, return_counts=True)
-        head = f"{self._prefix}:{{c{shard}}}:".encode()
+        head, names = f"{self._prefix}:{{c{shard}}}:".encode(), things.tobytes()
         old = await self._join(
-            [head + thing.tobytes() for thing in things],
+            [head + names[at : at + 8] for at in range(0, len(names), 8)],
             (
                 KEPT,
                 CROWD_TTL_S,
