@@ -39,6 +39,7 @@ from models.fusion import Fusion, alone
 from models.manifest import bad, short
 from models.members import LEAD, Members, complaint
 from models.network import Network, Statistics
+from models.packed_linear import packed
 from models.schema import Schema
 from stream_app.core.errors import Misconfigured
 from stream_app.core.score import Floats
@@ -240,6 +241,9 @@ def load(
         raise bad(folder, f"its files do not fit together ({short(error)})") from error
     except UNREADABLE as error:
         raise bad(folder, f"a file of it cannot be read ({short(error)})") from error
+    if place.type == "cpu":
+        for network in found.encoders.values():
+            packed(network)
     _check_golden(folder, bundle)
     if members:
         bundle = choose(bundle, members)

@@ -1,0 +1,51 @@
+"""Linear layers that are faster on a CPU: weights packed once, products by oneDNN.
+
+PyTorch multiplies fp32 matrices on a CPU by MKL, which on AMD's runs at less than half of what
+oneDNN, in PyTorch as well, does (docs/performance.md). Packed weights are for scoring: with
+gradients, on a GPU and in other types all is as before. The functions are not public; where a
+PyTorch has none of these names, all is as before, too.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+_OPS: Final[Any] = torch.ops.mkldnn
+POSSIBLE: Final = torch.backends.mkldnn.is_available() and all(  # type: ignore[no-untyped-call]
+    hasattr(_OPS, name) for name in ("_linear_pointwise", "_reorder_linear_weight")
+)
+
+
+class PackedLinear(nn.Linear):
+    """With the parameters of another one."""
+
+    def __init__(self, like: nn.Linear) -> None:
+        super().__init__(like.in_features, like.out_features, like.bias is not None, "meta")
+        self.weight, self.bias = like.weight, like.bias
+        self._packed: tuple[object, Tensor] | None = None
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(..., inputs) -> (..., outputs)."""
+        weight = self.weight
+        plain = inputs.dtype == weight.dtype == torch.float32 and weight.device.type == "cpu"
+        if not plain or torch.is_grad_enabled():
+            return super().forward(inputs)
+        state = weight.data_ptr(), weight._version
+        if self._packed is None or self._packed[0] != state:
+            self._packed = state, _OPS._reorder_linear_weight(weight.detach(), None)
+        found: Tensor = _OPS._linear_pointwise(
+            inputs, self._packed[1], self.bias, "none", [None], None
+        )
+        return found
+
+
+def packed(network: nn.Module) -> None:
+    """Put such layers in the place of the linear ones of a network."""
+    if not POSSIBLE:
+        return
+    for name, layer in list(network.named_modules()):
+        if type(layer) is nn.Linear:
+            network.set_submodule(name, PackedLinear(layer))
