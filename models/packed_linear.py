@@ -33,7 +33,7 @@ class PackedLinear(nn.Linear):
         plain = inputs.dtype == weight.dtype == torch.float32 and weight.device.type == "cpu"
         if not plain or torch.is_grad_enabled():
             return super().forward(inputs)
-        state = weight.data_ptr(), weight._version
+        state = weight.data_ptr(), 0 if weight.is_inference() else weight._version
         if self._packed is None or self._packed[0] != state:
             self._packed = state, _OPS._reorder_linear_weight(weight.detach(), None)
         found: Tensor = _OPS._linear_pointwise(
