@@ -48,6 +48,12 @@ def test_the_lists_agree() -> None:
             assert known.setdefault(package, at) == at, package
 
 
+def test_the_script_that_trains_asks_for_what_training_needs() -> None:
+    script = (ROOT / "scripts" / "make_pretrained").read_text()
+    asked = re.findall(r"^scripts/setup (\w+)", script, re.MULTILINE)
+    assert [{"accelerate", "tensorboard", "torch"} <= set(here(kind)) for kind in asked] == [True]
+
+
 def test_what_is_installed_is_what_is_pinned() -> None:
     wanted = here("dev") | here("uv")
     for package, at in wanted.items():

@@ -10,6 +10,7 @@ import torch
 
 from models.baselines.detector import Draw, Judged
 from models.dataset import Dataset, concat
+from models.extra import missing
 from models.inference import run, seen_passes
 from models.network import PRESETS, Network, NetworkConfig
 from models.schema import Schema
@@ -139,9 +140,7 @@ def _head(states: Table, truth: Any) -> Any:
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
     except ImportError as error:
-        raise Misconfigured(
-            "random-encoder needs scikit-learn: pip install 'shopsentry[train]'"
-        ) from error
+        raise missing("random-encoder", "scikit-learn") from error
     return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000)).fit(
         states, truth
     )

@@ -15,6 +15,7 @@ from models.baselines.detector import Draw, Judged
 from models.baselines.scale import Points, Scale, sample
 from models.counters.aggregates import Memory
 from models.dataset import Dataset
+from models.extra import missing
 from stream_app.core.errors import Misconfigured
 from stream_app.core.window import Ints
 
@@ -190,6 +191,4 @@ def _sklearn(module: str) -> Any:
     try:
         return importlib.import_module(f"sklearn.{module}")
     except ImportError as error:
-        raise Misconfigured(
-            "this baseline needs scikit-learn: pip install 'shopsentry[train]'"
-        ) from error
+        raise missing("this baseline", "scikit-learn") from error

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from stream_app.core.errors import Misconfigured
+from models.extra import missing
 
 INK: Final = "#1b1f24"
 PALE: Final = "#9aa3ad"
@@ -41,9 +41,7 @@ def axes(width: float = 4.9, height: float = 3.5, columns: int = 1) -> Iterator[
         import matplotlib
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise Misconfigured(
-            "the report's plots need matplotlib: pip install 'shopsentry[train]'"
-        ) from error
+        raise missing("a report with plots", "matplotlib") from error
     with matplotlib.rc_context(_STYLE):
         drawn = Figure(figsize=(width, height), layout="constrained")
         axes = drawn.subplots(1, columns)

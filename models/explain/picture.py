@@ -16,6 +16,7 @@ from models.explain.labels import (
     shortened_id,
     summary,
 )
+from models.extra import missing
 from stream_app.core.errors import Misconfigured
 
 FIELDS: Final = 14
@@ -30,9 +31,7 @@ def draw(explained: Explanation, path: Path) -> None:
         from matplotlib.figure import Figure
         from matplotlib.patches import Rectangle
     except ImportError as error:
-        raise Misconfigured(
-            "a PNG needs matplotlib: pip install 'shopsentry[train]', or use --html"
-        ) from error
+        raise missing("a PNG (--html does without)", "matplotlib") from error
     acts, fields = explained.acts[:ACTS], explained.fields[:FIELDS]
     strongest = max((field.strongest for field in fields), default=0.0) or 1.0
     left, right, top, row = 4.2, 0.2, 2.6, 0.44

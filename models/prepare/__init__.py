@@ -8,9 +8,9 @@ Columns all the way, a bounded number of rows at a time: files may be larger tha
 
 from __future__ import annotations
 
-from stream_app.core.errors import Misconfigured
+from models.extra import missing
 
 try:
     import polars as _polars  # noqa: F401
 except ImportError as error:  # pragma: no cover - the tests' environment has it
-    raise Misconfigured("prepare needs polars: pip install 'shopsentry[train]'") from error
+    raise missing("prepare", "polars") from error

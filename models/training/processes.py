@@ -15,9 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stream_app.core.errors import Misconfigured
-
-MISSING = "{} is not installed: pip install 'shopsentry[train]'"
+from models.extra import missing
 
 
 class Processes:
@@ -29,7 +27,7 @@ class Processes:
             from accelerate.state import AcceleratorState, PartialState
             from accelerate.utils import DistributedDataParallelKwargs
         except ImportError as error:
-            raise Misconfigured(MISSING.format("accelerate")) from error
+            raise missing("training", "accelerate") from error
         on_cpu = device.type == "cpu"
         held = PartialState._shared_state.get("device")
         if held is not None and (held.type == "cpu") != on_cpu:

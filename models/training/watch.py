@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from models.extra import HOW
 from models.training.recipe import Progress
 
 
@@ -72,6 +73,6 @@ def _writer(log_dir: Path | None, say: Progress) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        say("no curves: TensorBoard is not installed (pip install 'shopsentry[train]')")
+        say(f"no curves: TensorBoard is not installed ({HOW})")
         return None
     return SummaryWriter(str(log_dir))

@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from models.extra import missing
 from models.training.session import different
 from models.tune.space import Settings, Space, suggest
 from stream_app.core.errors import Misconfigured
@@ -116,7 +117,7 @@ def opened(path: Path, asked: Mapping[str, Any], seed: int) -> Iterator[Study]:
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
     except ImportError as error:
-        raise Misconfigured("tuning needs optuna: pip install 'shopsentry[train]'") from error
+        raise missing("tuning", "optuna") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
