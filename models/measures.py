@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.evaluate.panel import LOOK_ALIKE_AUC, against_look_alikes
+
 Array = NDArray[np.floating[Any]]
 Flags = NDArray[np.bool_]
 
@@ -35,14 +37,22 @@ def at_threshold(decided: Flags, anomalous: Flags) -> dict[str, float]:
 
 
 def detection(
-    scores: Array, decided: Flags, anomalous: Flags, groups: dict[str, Sequence[str]]
+    scores: Array,
+    decided: Flags,
+    anomalous: Flags,
+    look_alike: Flags,
+    groups: dict[str, Sequence[str]],
 ) -> dict[str, Any]:
     """The measures over all events, and by group (family, difficulty, task, ...).
 
     Anomalies of one value of a group stand against all normal events; of a group that normal events
-    have as well (a task), against the normal events of that value.
+    have as well (a task), against the normal events of that value. `look_alike`: normal events that
+    resemble attacks; anomalies told from these alone are a measure of their own, NaN if they are
+    too few, and of no group that normal events have as well.
     """
+    alike = look_alike & ~anomalous
     found: dict[str, Any] = _of(scores, decided, anomalous)
+    found[LOOK_ALIKE_AUC] = against_look_alikes(scores, anomalous, alike)
     for group, values in groups.items():
         value_of = np.array(values)
         shared = set(value_of[~anomalous].tolist()) - {""}
@@ -51,6 +61,9 @@ def detection(
             own = value_of == value
             some = own if value in shared else own | ~anomalous
             found[group][value] = _of(scores[some], decided[some], anomalous[some])
+            if value not in shared:
+                area = against_look_alikes(scores, own & anomalous, alike)
+                found[group][value][LOOK_ALIKE_AUC] = area
     return found
 
 

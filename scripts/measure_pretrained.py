@@ -8,6 +8,7 @@ and calibration are the bundle's own: nothing here is fitted to what is measured
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 
 from models import bundle as bundles
 from models.dataset import read
+from models.evaluate.panel import LOOK_ALIKE_AUC
 from models.measures import detection
 from models.simulate.shop import SimulationConfig, write
 from stream_app.core.window import WindowPolicy
@@ -38,23 +40,22 @@ def main() -> None:
         "family": found.of("family"),
         "task": [bundle.schema.task_names[task] for task in found.task],
     }
-    measured = detection(
-        scores, scores >= bundle.calibration.thresholds[0], found.anomalous, groups
-    )
+    decided = scores >= bundle.calibration.thresholds[0]
+    alike = np.array([kind != "" for kind in found.of("look_alike")])
+    measured = detection(scores, decided, found.anomalous, alike, groups)
     print(f"{bundle.version}: {len(scores)} events, {found.anomalous.mean():.1%} anomalous")
-    print("| what | average precision | precision | recall | false alarms |")
-    print("| --- | --- | --- | --- | --- |")
+    print("| what | average precision | precision | recall | against look-alikes | false alarms |")
+    print("| --- | --- | --- | --- | --- | --- |")
     rows = {"all": measured} | {
         f"{group}: {value}": told for group in groups for value, told in measured[group].items()
     }
     for name, row in rows.items():
         print(
             f"| {name} | {row['average_precision']:.2f} | {row['precision']:.2f} "
-            f"| {row['recall']:.2f} | {row['false_alarm_rate']:.2%} |"
+            f"| {row['recall']:.2f} | {row.get(LOOK_ALIKE_AUC, math.nan):.2f} "
+            f"| {row['false_alarm_rate']:.2%} |"
         )
-    alike = np.array([kind != "" for kind in found.of("look_alike")])
-    falsely = (scores >= bundle.calibration.thresholds[0])[alike].mean()
-    print(f"look-alikes, falsely: {falsely:.1%} of {alike.sum()} events")
+    print(f"look-alikes, falsely: {decided[alike].mean():.1%} of {alike.sum()} events")
 
 
 if __name__ == "__main__":

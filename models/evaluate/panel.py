@@ -149,6 +149,16 @@ class Panel(Struct, frozen=True):
                 yield (group, value, f"let_through@{name}"), let
 
 
+def against_look_alikes(scores: NDArray[np.floating[Any]], some: Flags, look_alike: Flags) -> float:
+    """The same measure of some anomalies, every event once; NaN where it says nothing."""
+    high, alike = scores[some], scores[look_alike]
+    if len(alike) < _LEAST:
+        return float("nan")
+    unit, other = np.zeros(len(high), np.int64), np.zeros(len(alike), np.int64)
+    order = order_of(high, unit, alike, other, 1)
+    return float(order.weighed(np.ones((1, 1))).area_under_curve()[0])
+
+
 def panel_of(scores: NDArray[np.floating[Any]], sides: Sides) -> Panel:
     """`scores`: (events,) of the draw, all finite."""
     unit, positive = sides.unit, sides.positive

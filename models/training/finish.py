@@ -46,7 +46,11 @@ def calibrated(
     for group in ("family", "difficulty"):
         values = data.of(group)
         groups[group] = [values[at] for at in events]
-    metrics: dict[str, Any] = {"held_out_users": detection(scores, decided, anomalous, groups)}
+    kinds = data.of("look_alike")
+    alike = np.array([kinds[at] != "" for at in events], bool)
+    metrics: dict[str, Any] = {
+        "held_out_users": detection(scores, decided, anomalous, alike, groups)
+    }
     if len(names) > 1:
         metrics["members"] = {
             name: {
