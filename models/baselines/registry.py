@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +16,7 @@ from models.baselines.unlabelled import SHAPES, Unlabelled
 from models.baselines.velocity import Velocity
 from models.counters.aggregates import Memory
 from models.schema import Schema
+from models.tune.space import Range
 from stream_app.core.errors import Misconfigured
 
 if TYPE_CHECKING:
@@ -58,8 +60,19 @@ def detectors(
             if key not in SPACES[name]:
                 offered = ", ".join(SPACES[name]) or "nothing"
                 raise Misconfigured(f"{name} has no setting {key!r}: it has {offered}")
+            if wrong := _wrong(own[key], SPACES[name][key]):
+                raise Misconfigured(f"the setting {key} of {name} is {own[key]!r}: {wrong}")
         found.append(_MADE[name](name, _Given(seed, threads, own, schema, bundle)))
     return found
+
+
+def _wrong(value: Any, usual: Range) -> str:
+    """What a setting must be, if it is not that. Its range is only where it is searched for."""
+    if usual.whole and type(value) is not int:
+        return "it must be a whole number"
+    if type(value) not in (int, float) or not 0 <= value < math.inf:
+        return "it must be a number, not below 0"
+    return "it must be above 0" if value == 0 < usual.low else ""
 
 
 def _velocity(name: str, given: _Given) -> Detector:

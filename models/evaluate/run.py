@@ -24,6 +24,7 @@ from models.evaluate.leak import leaking_fields
 from models.evaluate.report import Report
 from models.evaluate.truth import Truth, joined, truth_of
 from models.schema import Schema
+from models.tune import settings as tuned
 from stream_app.core.campaign import CampaignPolicy
 from stream_app.core.errors import Misconfigured
 from stream_app.core.window import Ints
@@ -48,6 +49,7 @@ class Request(Struct, frozen=True, kw_only=True):
     inputs: Inputs
     models: tuple[Model, ...] = ()
     baselines: tuple[str, ...] | None = None  # by name; None: all that the history allows
+    settings: tuple[Path, ...] = ()  # files of baselines' settings, as `tune` writes them
     schema: str = "shop"  # where there is no model
     unseen: tuple[str, ...] = ()  # families that training did not have; else found by the labels
     seed: int = 0
@@ -133,7 +135,7 @@ def evaluate(request: Request, progress: Progress = lambda what, done, of: None)
         versions={"python": platform.python_version()} | _installed(),
         models=versions,
         baselines=list(dict.fromkeys(one.name for one in baselines)),
-        files=hashed(request.inputs.files()),
+        files=hashed((*request.inputs.files(), *request.settings)),
         notes=known.notes,
         leaks=known.leaks,
         drift=known.drift,
@@ -209,6 +211,12 @@ def _baselines(
     wanted = request.baselines
     if wanted is None:
         wanted = (*NAMES, *OF_SCHEMA, *(OF_BUNDLE if bundle is not None else ()))
+    settings = tuned.together(request.settings)
+    for name in settings:
+        if name not in wanted or not inputs.data:
+            raise Misconfigured(
+                f"there are settings of [{name}], which is none of the baselines to be judged"
+            )
     if not wanted:
         return []
     if not inputs.data:
@@ -217,13 +225,18 @@ def _baselines(
     made: list[Baseline] = []
     left_out: list[str] = []
     for seed in range(request.seed, request.seed + request.seeds):
-        for one in detectors(wanted, seed, request.threads, schema=schema, bundle=bundle):
+        for one in detectors(
+            wanted, seed, request.threads, settings=settings, schema=schema, bundle=bundle
+        ):
             if not one.labels or inputs.labelled:
                 made.append(Baseline(one, len(schema.task_names)))
             elif request.baselines is None:
                 left_out.append(one.name)
             else:
                 raise Misconfigured(f"{one.name} learns from labels: give --labels for --data")
+    if settings:
+        told = ", ".join(settings)
+        notes.append(f"Settings other than the usual ones, from --settings: {told}.")
     if left_out:
         names = ", ".join(dict.fromkeys(left_out))
         notes.append(f"Left out, because the history has no labels to learn from: {names}.")

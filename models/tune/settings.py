@@ -35,6 +35,17 @@ def table(path: Path, name: str) -> dict[str, Any]:
     return found[name]
 
 
+def together(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """Settings by table, of several files. Raises Misconfigured if two of them have the same."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        for name, settings in read(path).items():
+            if name in found:
+                raise Misconfigured(f"{path}: another file has settings of [{name}] as well")
+            found[name] = settings
+    return found
+
+
 def text(name: str, settings: Mapping[str, float], told: Sequence[str] = ()) -> str:
     """A file with this table alone; `told` are lines about it. Numbers are exact."""
     lines = [f"# {line}" for line in told]

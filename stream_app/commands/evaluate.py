@@ -59,6 +59,10 @@ def evaluate(
     baselines: Annotated[
         str, typer.Option(help="all (that --labels allow), none, or NAME,NAME,…")
     ] = "all",
+    settings: Annotated[
+        list[Path] | None,
+        typer.Option(help="Settings of baselines, as `tune --of` writes them; repeatable."),
+    ] = None,
     unseen: Annotated[
         str,
         typer.Option(help="Families that training had not, NAME,NAME,…; else told by --labels."),
@@ -89,6 +93,7 @@ def evaluate(
         ),
         models=_models(model or [], members or []),
         baselines=None if baselines == "all" else _names("" if baselines == "none" else baselines),
+        settings=tuple(settings or ()),
         schema=schema,
         unseen=_names(unseen),
         seed=seed,

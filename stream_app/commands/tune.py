@@ -62,7 +62,9 @@ def tune(
     threads: asked.Threads = 1,
     compile_: asked.Compile = False,
 ) -> None:
-    """Try settings of a training, or of a baseline, and keep the best: for `train --recipe`.
+    """Try settings of a training, or of a baseline, and keep the best.
+
+    It is for `train --recipe`, a baseline's for `evaluate --settings`.
 
     Trials are compared by average precision on the users and campaigns that choose the epoch: those
     of --valid, or some of --data. The first trial has the usual settings.

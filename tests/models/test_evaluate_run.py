@@ -273,6 +273,54 @@ def test_models_of_one_name_are_seeds(parts: Parts) -> None:
     assert len(found.models["m"]) == 2
 
 
+def test_baselines_are_judged_with_the_settings_of_files(parts: Parts, tmp_path: Path) -> None:
+    loose, trees = tmp_path / "velocity.toml", tmp_path / "forest.toml"
+    loose.write_text("[velocity]\nquantile = 0.9\n")
+    trees.write_text("[isolation-forest]\ntrees = 20\n")
+    names = ("velocity", "isolation-forest")
+    request = Request(inputs=parts.inputs(), baselines=names, bootstrap=0)
+    usual = evaluate(request)
+    found = evaluate(msgspec.structs.replace(request, settings=(loose, trees)))
+    for name in names:
+        figures = [one.report.figure(name, "roc_auc").value for one in (usual, found)]
+        assert figures[0] != figures[1]
+    assert {str(loose), str(trees)} == found.files.keys() - usual.files.keys()
+    assert any(note.endswith("velocity, isolation-forest.") for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[stack]\nleaves = 7", r"settings of \[stack\], which is none of the baselines"),
+        ("[train]\nrate = 0.1", r"settings of \[train\], which is none"),
+        ("[velocity]\nspeed = 1", "velocity has no setting 'speed': it has quantile"),
+        ("[velocity]\nquantile = 'much'", "quantile of velocity is 'much': it must be a number"),
+        ("[hbos]\nbins = 2.5", "bins of hbos is 2.5: it must be a whole number"),
+        ("[hbos]\nbins = 0", "it must be above 0"),
+        ("quantile = 1", "stands in no table"),
+        ("[velocity", "is no TOML"),
+    ],
+)
+def test_settings_that_cannot_be_are_told(
+    text: str, why: str, parts: Parts, tmp_path: Path
+) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_text(text)
+    request = Request(
+        inputs=parts.inputs(), baselines=("velocity", "hbos"), settings=(path,), bootstrap=0
+    )
+    with pytest.raises(Misconfigured, match=why):
+        evaluate(request)
+
+
+def test_two_files_with_settings_of_one_baseline_are_refused(parts: Parts, tmp_path: Path) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_text("[velocity]\nquantile = 0.9")
+    request = Request(inputs=parts.inputs(), settings=(path, path), bootstrap=0)
+    with pytest.raises(Misconfigured, match=r"another file has settings of \[velocity\]"):
+        evaluate(request)
+
+
 def test_wrong_use_is_told(parts: Parts, tmp_path: Path) -> None:
     good = parts.inputs()
 
@@ -351,6 +399,11 @@ def test_the_command_writes_a_report_and_tells_what_is_wrong(
     assert ended.value.code == 0
     assert "velocity" in capsys.readouterr().out
     assert (tmp_path / "out" / "report.html").is_file()
+    (tmp_path / "settings.toml").write_text("[velocity]\nquantile = 0.9\n")
+    with pytest.raises(SystemExit) as ended:
+        main([*map(str, arguments), "--settings", str(tmp_path / "settings.toml")])
+    assert ended.value.code == 0
+    assert "settings.toml" in (tmp_path / "out" / "report.json").read_text()
     with pytest.raises(SystemExit) as ended:
         main([*map(str, arguments), "--test-labels", str(parts.second.labels)])
     assert ended.value.code == 2
