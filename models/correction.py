@@ -28,6 +28,7 @@ from stream_app.core.window import Ints
 LIST: Final = 20  # items recommended
 NEIGHBOURS: Final = 50  # kept for each item
 STRENGTH: Final = {"purchase": 4.0, "cart": 3.0, "favourite": 3.0, "click": 1.0, "browse": 1.0}
+_ROUNDING: Final = 1e-9  # shares that should be equal differ by less
 
 Flags = NDArray[np.bool_]
 Array = NDArray[np.floating[Any]]
@@ -54,7 +55,7 @@ class Recommended(Struct, frozen=True):
 
 
 class Profiles(Struct, frozen=True):
-    """Mean distance (total variation, 0 to 1) of users' shares of categories from the truth."""
+    """Mean distance (total variation, 0 to 1) of users' shares of what they like from the truth."""
 
     users: int
     distance: float
@@ -64,18 +65,28 @@ class Corrected(Struct, frozen=True):
     """By version of the history: truth, polluted, cleaned."""
 
     recommended: Mapping[str, Recommended]
-    all_profiles: Mapping[str, Profiles]
-    hit_profiles: Mapping[str, Profiles]  # of honest users whose account was misused
+    categories: Mapping[str, Profiles]  # shares of categories, of all honest users
+    hit_categories: Mapping[str, Profiles]  # of those whose account was misused
+    items: Mapping[str, Profiles]  # shares of items
+    hit_items: Mapping[str, Profiles]
     popular: Mapping[str, float]  # share of the truth's 100 most liked items that are still there
 
     def by_measure(self) -> dict[str, dict[str, float]]:
         """Measure -> version -> value."""
+        profiles = {
+            "categories": self.categories,
+            "categories of misused accounts": self.hit_categories,
+            "items": self.items,
+            "items of misused accounts": self.hit_items,
+        }
         return {
             "hit rate": {k: r.hit_rate for k, r in self.recommended.items()},
             "recall": {k: r.recall for k, r in self.recommended.items()},
-            "profiles": {k: p.distance for k, p in self.all_profiles.items()},
-            "profiles of misused accounts": {k: p.distance for k, p in self.hit_profiles.items()},
             "popular items": dict(self.popular),
+            **{
+                name: {version: own.distance for version, own in by.items()}
+                for name, by in profiles.items()
+            },
         }
 
     def undone(self) -> dict[str, float]:
@@ -110,12 +121,18 @@ def correction(taste: Taste, anomalous: Flags, quarantined: Flags, later: Flags)
     wanted = taste.only(later & ~anomalous)
     honest = np.unique(taste.user[~anomalous])
     misused = np.intersect1d(honest, taste.user[anomalous & ~later])
-    shares = {name: _shares(some, taste) for name, some in history.items()}
+
+    def profiles(of: str, users: Ints) -> dict[str, Profiles]:
+        shares = {name: _shares(some, taste, of) for name, some in history.items()}
+        return {name: _distance(shares["truth"], own, users) for name, own in shares.items()}
+
     top = {name: _most_liked(some) for name, some in history.items()}
     return Corrected(
         {name: _recommend(some, history["truth"], wanted) for name, some in history.items()},
-        {name: _distance(shares["truth"], own, honest) for name, own in shares.items()},
-        {name: _distance(shares["truth"], own, misused) for name, own in shares.items()},
+        profiles("category", honest),
+        profiles("category", misused),
+        profiles("item", honest),
+        profiles("item", misused),
         {name: len(own & top["truth"]) / max(len(top["truth"]), 1) for name, own in top.items()},
     )
 
@@ -125,9 +142,10 @@ def _recommend(history: Taste, known: Taste, wanted: Taste) -> Recommended:
     from implicit.nearest_neighbours import CosineRecommender
     from scipy.sparse import csr_matrix
 
+    every = (history, known, wanted)
     shape = (
-        int(max(history.user.max(initial=0), wanted.user.max(initial=0))) + 1,
-        int(max(history.item.max(initial=0), wanted.item.max(initial=0))) + 1,
+        1 + max(int(some.user.max(initial=0)) for some in every),
+        1 + max(int(some.item.max(initial=0)) for some in every),
     )
     likes = csr_matrix((history.strength, (history.user, history.item)), shape, dtype=np.float32)
     seen = csr_matrix((known.strength, (known.user, known.item)), shape, dtype=np.float32) > 0
@@ -153,22 +171,22 @@ def _recommend(history: Taste, known: Taste, wanted: Taste) -> Recommended:
     )
 
 
-def _shares(history: Taste, everyone: Taste) -> Array:
-    """(users, categories) each user's liking by category; rows sum to 1, or to 0."""
-    size = (int(everyone.user.max()) + 1, int(everyone.category.max()) + 1)
-    found: Array = np.zeros(size, np.float32)
-    np.add.at(found, (history.user, history.category), history.strength)
-    total = found.sum(1, keepdims=True)
-    np.divide(found, total, out=found, where=total > 0)
-    return found
+def _shares(history: Taste, everyone: Taste, of: str) -> Any:
+    """Sparse (users, categories or items) each user's liking; rows sum to 1, or to 0."""
+    from scipy.sparse import csr_array
+
+    size = (int(everyone.user.max()) + 1, int(getattr(everyone, of).max()) + 1)
+    total = np.bincount(history.user, history.strength, size[0])[history.user]
+    share = np.divide(history.strength, total, out=np.zeros(len(total)), where=total > 0)
+    return csr_array((share, (history.user, getattr(history, of))), size)
 
 
-def _distance(truth: Array, own: Array, users: Ints) -> Profiles:
-    users = users[truth[users].sum(1) > 0]
+def _distance(truth: Any, own: Any, users: Ints) -> Profiles:
+    users = users[truth.sum(1)[users] > 0]
     if not len(users):
         return Profiles(0, float("nan"))
     # Who has no history left is as far off as can be.
-    apart = np.maximum(np.abs(truth[users] - own[users]).sum(1) / 2, own[users].sum(1) == 0)
+    apart = np.maximum(abs(truth - own).sum(1)[users] / 2, own.sum(1)[users] == 0)
     return Profiles(len(users), float(apart.mean()))
 
 
@@ -180,4 +198,4 @@ def _most_liked(history: Taste, count: int = 100) -> set[int]:
 
 def _undone(by: Mapping[str, float]) -> float:
     damage = by["truth"] - by["polluted"]
-    return (by["cleaned"] - by["polluted"]) / damage if damage else float("nan")
+    return (by["cleaned"] - by["polluted"]) / damage if abs(damage) > _ROUNDING else float("nan")

@@ -4,7 +4,8 @@
     .venv/bin/python scripts/measure_correction.py --data FILE --labels FILE
 
 Simulated shops that the shipped model never saw, or labelled events of your own. The last fifth of
-the time is to be recommended; the model's own thresholds decide what is cleaned.
+the time is to be recommended; the model's own thresholds, of each part of the shop if it has such,
+decide what is cleaned.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from models.bundle import Bundle
 from models.correction import Corrected, correction, taste_of
 from models.dataset import read
 from models.simulate.shop import SimulationConfig, write
-from stream_app.core.window import WindowPolicy
+from stream_app.core.decision import decide
 
 SHIPPED = Path(__file__).resolve().parent.parent / "models" / "pretrained" / "shop-tiny"
 
@@ -49,9 +50,10 @@ def main() -> None:
 
 
 def tell(name: str, bundle: Bundle, events: list[Path], labels: list[Path]) -> None:
-    data = read(events, labels, bundle.schema, WindowPolicy())
+    data = read(events, labels, bundle.schema, bundle.schema.window)
     scores = bundles.score(bundle, data.windows, data.task)
-    quarantined = scores >= np.array(bundle.calibration.thresholds)[data.task]
+    limits = bundle.calibration.decision.of(data.windows, data.task)
+    quarantined = decide(scores, limits)
     at_ms = data.windows.rows["at_ms"][data.row]
     later = at_ms > np.quantile(at_ms, 0.8)
     found = correction(taste_of(data, bundle.schema), data.anomalous, quarantined, later)

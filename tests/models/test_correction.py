@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.correction import Corrected, Taste, correction
+from models.correction import Corrected, Profiles, Taste, correction
 
 USERS, TASTES, ITEMS = 60, 6, 20  # people, categories, items in each
 Flags = NDArray[np.bool_]
@@ -48,7 +48,8 @@ def shop() -> Shop:
 def test_attacks_do_damage_to_begin_with(shop: Shop) -> None:
     found = shop.cleaned_of(shop.anomalous)
     assert found.recommended["polluted"].recall < found.recommended["truth"].recall
-    assert found.hit_profiles["polluted"].distance > found.all_profiles["polluted"].distance > 0
+    assert found.hit_categories["polluted"].distance > found.categories["polluted"].distance > 0
+    assert found.hit_items["polluted"].distance > found.items["polluted"].distance > 0
     assert found.popular["polluted"] < 1
 
 
@@ -65,12 +66,38 @@ def test_without_quarantine_nothing_is_undone(shop: Shop) -> None:
 def test_half_of_the_attacks_found_undoes_a_part(shop: Shop) -> None:
     found = shop.anomalous & (np.arange(len(shop.anomalous)) % 2 == 0)
     undone = shop.cleaned_of(found).undone()
-    assert 0.1 < undone["profiles of misused accounts"] < 0.9
+    assert 0.1 < undone["categories of misused accounts"] < 0.9
+    assert 0.1 < undone["items of misused accounts"] < 0.9
 
 
 def test_honest_events_put_away_count_as_harm(shop: Shop) -> None:
-    profiles = shop.cleaned_of(~shop.anomalous).all_profiles
-    assert profiles["cleaned"].distance > profiles["polluted"].distance
+    found = shop.cleaned_of(~shop.anomalous)
+    for profiles in (found.categories, found.items):
+        assert profiles["cleaned"].distance > profiles["polluted"].distance
+
+
+def test_profiles_are_apart_by_the_shares_that_would_have_to_move() -> None:
+    # One user likes item 0 twice, then item 1 of the same category twice; a thief adds item 2.
+    item = np.array([0, 0, 1, 1, 2])
+    taste = Taste(np.zeros(5, np.int64), item, item // 2, np.array([1.0, 1, 1, 1, 4]))
+    bad = np.array([0, 0, 0, 0, 1], bool)
+    now = np.zeros(5, bool)
+    polluted = correction(taste, bad, bad, now)
+    assert polluted.hit_items["polluted"] == Profiles(1, 0.5)  # 1/2 1/2 0 against 1/4 1/4 1/2
+    assert polluted.hit_categories["polluted"] == Profiles(1, 0.5)
+    wrongly = correction(taste, bad, np.array([0, 0, 1, 1, 1], bool), now)
+    assert wrongly.hit_items["cleaned"] == Profiles(1, 0.5)  # 1/2 1/2 against 1 0
+    assert wrongly.hit_categories["cleaned"] == Profiles(1, 0.0)
+
+
+def test_a_shop_without_categories_has_no_profiles_of_them_to_harm(shop: Shop) -> None:
+    rng = np.random.default_rng(1)
+    events = len(shop.taste.user)
+    strength = rng.choice([0.1, 0.7, 3.0], events)  # shares of them do not always add up to 1
+    taste = Taste(shop.taste.user, shop.taste.item, np.zeros(events, np.int64), strength)
+    found = correction(taste, shop.anomalous, shop.anomalous, shop.later).undone()
+    assert math.isnan(found["categories"])
+    assert found["items"] == pytest.approx(1)
 
 
 def test_who_has_nothing_new_to_find_is_not_counted(shop: Shop) -> None:
