@@ -41,6 +41,7 @@ from models.members import LEAD, Members, complaint
 from models.network import Network, Statistics
 from models.packed_linear import packed
 from models.schema import Schema
+from models.writing import writing
 from stream_app.core.errors import Misconfigured
 from stream_app.core.score import Floats
 from stream_app.core.window import Ints, Windows
@@ -161,7 +162,7 @@ def save(
     """Write a bundle and return its version. `windows`: a dozen to become golden.
 
     A network with a calibration makes a bundle of one member. Raises ValueError for members that do
-    not go together.
+    not go together, and Misconfigured if the folder cannot be written.
     """
     if isinstance(members, Network):
         members = Members({LEAD: members})
@@ -170,39 +171,40 @@ def save(
     fusion = fusion.only(members.names)
     if wrong := complaint(members) or fusion.complaint(members.names, len(members.lead.heads)):
         raise ValueError(wrong)
-    folder.mkdir(parents=True, exist_ok=True)
-    manifests.unseal(folder)
-    files = [*FILES, *member_files.write(folder, members)]
-    for file, content in {
-        "config.json": Config(name=name, members=member_files.entries(members)),
-        "calibration.json": fusion,
-        "metrics.json": metrics,
-    }.items():
-        text = msgspec.json.format(msgspec.json.encode(content), indent=1)
-        (folder / file).write_bytes(text + b"\n")
-    (folder / "schema.toml").write_text(schemas.dump(members.schema), "utf-8")
-    bundle = Bundle(
-        name=name,
-        version="",
-        schema=members.schema,
-        members=members,
-        chosen=members.names,
-        fusion=fusion,
-        metrics=metrics,
-        device=torch.device("cpu"),
-    )
-    rows = torch.from_numpy(np.frombuffer(windows.rows.tobytes(), np.uint8).copy())
-    save_file(
-        {
-            "rows": rows.view(len(windows.rows), -1),
-            "index": torch.from_numpy(windows.index.astype(np.int64)),
-            "length": torch.from_numpy(windows.length.astype(np.int64)),
-            "tasks": torch.from_numpy(np.asarray(tasks, np.int64)),
-            "calibrated": torch.from_numpy(score(bundle, windows, tasks)),
-        },
-        folder / "golden.safetensors",
-    )
-    return manifests.seal(folder, name, files)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        manifests.unseal(folder)
+        files = [*FILES, *member_files.write(folder, members)]
+        for file, content in {
+            "config.json": Config(name=name, members=member_files.entries(members)),
+            "calibration.json": fusion,
+            "metrics.json": metrics,
+        }.items():
+            text = msgspec.json.format(msgspec.json.encode(content), indent=1)
+            (folder / file).write_bytes(text + b"\n")
+        (folder / "schema.toml").write_text(schemas.dump(members.schema), "utf-8")
+        bundle = Bundle(
+            name=name,
+            version="",
+            schema=members.schema,
+            members=members,
+            chosen=members.names,
+            fusion=fusion,
+            metrics=metrics,
+            device=torch.device("cpu"),
+        )
+        rows = torch.from_numpy(np.frombuffer(windows.rows.tobytes(), np.uint8).copy())
+        save_file(
+            {
+                "rows": rows.view(len(windows.rows), -1),
+                "index": torch.from_numpy(windows.index.astype(np.int64)),
+                "length": torch.from_numpy(windows.length.astype(np.int64)),
+                "tasks": torch.from_numpy(np.asarray(tasks, np.int64)),
+                "calibrated": torch.from_numpy(score(bundle, windows, tasks)),
+            },
+            folder / "golden.safetensors",
+        )
+        return manifests.seal(folder, name, files)
 
 
 def load(

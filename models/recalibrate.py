@@ -22,8 +22,9 @@ from models.dataset import Dataset, read
 from models.encoding import Hashes
 from models.evaluate.reliability import reliability
 from models.measures import at_threshold
-from models.recalibration import METHODS, Method, held_out, refit
+from models.recalibration import Method, check, held_out, refit
 from models.thresholds import Rule, threshold
+from models.writing import check_folder
 from stream_app.core.errors import Misconfigured
 from stream_app.core.score import Floats
 from stream_app.core.window import Ints
@@ -79,6 +80,7 @@ def recalibrate(
     came from. Raises Misconfigured.
     """
     _check(bundle, wanted, labels)
+    check_folder(out)
     data = read([*history, on], labels, bundle.schema, bundle.schema.window)
     events = np.flatnonzero(data.file == len(history))
     if not len(events):
@@ -110,12 +112,7 @@ def recalibrate(
 
 
 def _check(bundle: Bundle, wanted: Wanted, labels: Sequence[Path]) -> None:
-    if wanted.method not in METHODS:
-        raise Misconfigured(f"there is no method {wanted.method!r}: choose {', '.join(METHODS)}")
-    if wanted.method != "keep" and not labels:
-        raise Misconfigured(
-            f"--method {wanted.method} needs --labels; without them only thresholds can be set"
-        )
+    check(wanted.method, bool(labels))
     categories = [f.name for f in bundle.schema.of_kind("category")]
     if wanted.segment_field is not None and wanted.segment_field not in categories:
         raise Misconfigured(

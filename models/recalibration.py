@@ -19,6 +19,7 @@ from msgspec import structs
 from numpy.typing import NDArray
 
 from models.calibration import ENOUGH, Array, Calibration, Curve, fit
+from models.extra import missing
 from stream_app.core.errors import Misconfigured
 
 Method = Literal["keep", "temperature", "platt", "isotonic"]
@@ -26,6 +27,18 @@ METHODS: Final[tuple[str, ...]] = get_args(Method)
 
 Flags = NDArray[np.bool_]
 Tasks = NDArray[np.integer[Any]]
+
+
+def check(method: str, labelled: bool) -> None:
+    """Whether it is one, and has what it needs; before the work. Raises Misconfigured."""
+    if method not in METHODS:
+        raise Misconfigured(f"there is no method {method!r}: choose {', '.join(METHODS)}")
+    if method != "keep" and not labelled:
+        raise Misconfigured(
+            f"--method {method} needs --labels; keep goes without, and only sets thresholds"
+        )
+    if method == "isotonic":
+        _regression()
 
 
 def refit(
@@ -108,15 +121,22 @@ def _lowest(loss: Callable[[float], float], low: float, high: float) -> float:
     return (low + high) / 2
 
 
+def _regression() -> Any:
+    """Raises Misconfigured if scikit-learn is not installed."""
+    try:
+        from sklearn.isotonic import IsotonicRegression
+    except ImportError as error:
+        raise missing("--method isotonic", "scikit-learn") from error
+    return IsotonicRegression()
+
+
 def _centred(scores: NDArray[np.float32], anomalous: Flags) -> Curve:
     """Isotonic regression, straight between the centres of its level parts: so it keeps the order
     of scores within a part, where plain isotonic regression makes them equal.
     """
-    from sklearn.isotonic import IsotonicRegression
-
     order = np.argsort(scores, kind="stable")
     x, y = scores[order].astype(np.float64), anomalous[order].astype(np.float64)
-    level = IsotonicRegression().fit_transform(x, y)
+    level = _regression().fit_transform(x, y)
     begins = np.append(0, np.flatnonzero(np.diff(level)) + 1)
     events = np.diff(np.append(begins, len(x)))
     centre = np.add.reduceat(x, begins) / events

@@ -23,8 +23,9 @@ from models.compress.speed import Speed
 from models.dataset import Dataset, read, split
 from models.fusion import Fusion
 from models.network import Network
-from models.recalibration import METHODS, Method, refit
+from models.recalibration import Method, check, refit
 from models.training import finish
+from models.writing import check_folder, writing
 from stream_app.core.errors import Misconfigured
 from stream_app.core.window import Ints
 
@@ -128,12 +129,10 @@ def _check(source: Path, out: Path, labels: Sequence[Path], wanted: Wanted) -> N
         raise Misconfigured(f"there is no way {wanted.way.how!r}: choose {', '.join(HOWS)}")
     if not 0 < wanted.way.keep <= 1:
         raise Misconfigured("--keep is a share, above 0 and at most 1")
-    if wanted.method not in METHODS:
-        raise Misconfigured(f"there is no method {wanted.method!r}: choose {', '.join(METHODS)}")
-    if wanted.method != "keep" and not labels:
-        raise Misconfigured(f"--method {wanted.method} needs --labels")
+    check(wanted.method, bool(labels))
     if out.exists() and out.resolve() == source.resolve():
         raise Misconfigured("--out is the bundle itself: name another folder, to be able to return")
+    check_folder(out)
 
 
 def _parted(
@@ -195,5 +194,6 @@ def _write(out: Path, told: Compressed) -> None:
     from models.compress.table import markdown
 
     text = msgspec.json.format(msgspec.json.encode(told), indent=1)
-    (out / JSON).write_bytes(text + b"\n")
-    (out / MARKDOWN).write_text(markdown(told), "utf-8")
+    with writing(out):
+        (out / JSON).write_bytes(text + b"\n")
+        (out / MARKDOWN).write_text(markdown(told), "utf-8")

@@ -11,7 +11,7 @@ from models.evaluate.page import html, markdown
 from models.evaluate.plots import plots
 from models.evaluate.run import Evaluation
 from models.evaluate.tables import tables
-from stream_app.core.errors import Misconfigured
+from models.writing import check_folder, writing
 
 JSON: Final = "report.json"
 MARKDOWN: Final = "report.md"
@@ -20,13 +20,9 @@ PAGE: Final = "report.html"
 
 def prepare(folder: Path) -> None:
     """Make the folder, before work that takes long. Raises Misconfigured."""
-    try:
+    check_folder(folder)
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".probe"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise Misconfigured(f"{folder} cannot be written: {error.strerror}") from error
 
 
 def write(folder: Path, evaluation: Evaluation) -> None:
@@ -43,4 +39,5 @@ def write(folder: Path, evaluation: Evaluation) -> None:
         PAGE: html(evaluation, found, plots(evaluation.report)).encode(),
     }
     for name, content in files.items():
-        (folder / name).write_bytes(content)
+        with writing(folder / name):
+            (folder / name).write_bytes(content)

@@ -10,10 +10,14 @@ from typing import Any
 
 from models.extra import HOW
 from models.training.recipe import Progress
+from models.writing import check_folder, writing
 
 
 class Watch:
-    """Lines go to `say`. A bar is drawn if asked for, curves are kept if a folder is given."""
+    """Lines go to `say`. A bar is drawn if asked for, curves are kept if a folder is given.
+
+    Raises Misconfigured if that cannot be written.
+    """
 
     def __init__(
         self, say: Progress = lambda _: None, log_dir: Path | None = None, bar: bool = False
@@ -75,4 +79,6 @@ def _writer(log_dir: Path | None, say: Progress) -> Any:
     except ImportError:
         say(f"no curves: TensorBoard is not installed ({HOW})")
         return None
-    return SummaryWriter(str(log_dir))
+    check_folder(log_dir)
+    with writing(log_dir):
+        return SummaryWriter(str(log_dir))
