@@ -35,6 +35,7 @@ class Place(Struct, frozen=True, kw_only=True):
     stale: int = 0  # epochs since
     finished: bool = False  # the phase
     seconds: float = 0.0
+    steps: int = 0  # of all phases, where curves go on
 
 
 class Checkpoint:

@@ -78,6 +78,7 @@ class Loop:
         held = self.checkpoint.load() if self.checkpoint is not None else None
         place, tensors = held or (Place(phase=phases[0].name), {})
         self.began -= place.seconds
+        self.steps = place.steps
         begin = [phase.name for phase in phases].index(place.phase)
         if held is not None:
             self.watch.say(f"going on with {place.phase} {place.epoch + 1}, step {place.step + 1}")
@@ -191,7 +192,7 @@ class Loop:
         if self.checkpoint is None or not self.processes.first:
             return
         best = {f"best.{key}": value for key, value in kept.items()}
-        place = structs.replace(place, seconds=self.saved - self.began)
+        place = structs.replace(place, seconds=self.saved - self.began, steps=self.steps)
         self.checkpoint.save(place, state_of(self.network, optimiser) | best)
 
     def _chosen_by(self) -> float:

@@ -145,6 +145,7 @@ class _Encoders:
         )
         if len(plan.names) > 1:
             self._watch.say(f"{name}:")
+        self._watch.follow(name)
         self._left, self._number = self._left - 1, self._number + 1
         encoder = fit_encoder(
             plan.schema,

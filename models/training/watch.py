@@ -26,6 +26,11 @@ class Watch:
         self._writer = _writer(log_dir, say)
         self._bar = _bar() if bar else None
         self._task: Any = None
+        self._member = ""
+
+    def follow(self, member: str) -> None:
+        """The curves from here on are this member's."""
+        self._member = member
 
     @property
     def curves(self) -> bool:
@@ -49,7 +54,7 @@ class Watch:
 
     def curve(self, name: str, value: float, at: int) -> None:
         if self._writer is not None:
-            self._writer.add_scalar(name, value, at)
+            self._writer.add_scalar(f"{self._member}/{name}", value, at)
 
     def close(self) -> None:
         self.end()

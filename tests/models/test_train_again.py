@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from safetensors.torch import load_file
 
 from models.training import Options, Sources, train
@@ -51,7 +52,13 @@ def unbroken(sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> str:
     return train(sources, tmp_path_factory.mktemp("unbroken"), OPTIONS).version
 
 
-def break_off(sources: Sources, out: Path, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def break_off(
+    sources: Sources,
+    out: Path,
+    after: int,
+    monkeypatch: pytest.MonkeyPatch,
+    options: Options = OPTIONS,
+) -> None:
     """Train until the checkpoint number `after` is written, and not a line further."""
     written = []
     save = Checkpoint.save
@@ -65,7 +72,27 @@ def break_off(sources: Sources, out: Path, after: int, monkeypatch: pytest.Monke
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoint, "save", save_and_die)
         with pytest.raises(Killed):
-            train(sources, out, OPTIONS)
+            train(sources, out, options)
+
+
+@pytest.mark.slow
+def test_curves_go_on_where_they_were_broken_off(
+    sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    options = structs.replace(OPTIONS, log_dir=tmp_path / "logs", lines=8)
+
+    def steps() -> list[int]:
+        curves = EventAccumulator(str(tmp_path / "logs"))
+        curves.Reload()
+        return [at.step for at in curves.Scalars("bert/learning rate")]
+
+    break_off(sources, tmp_path, 50, monkeypatch, options)
+    before = steps()
+    train(sources, tmp_path, options)
+    assert 0 < len(before) < len(steps())
+    assert steps() == list(range(20, steps()[-1] + 1, 20))
 
 
 @pytest.mark.slow

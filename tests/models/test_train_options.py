@@ -79,19 +79,33 @@ def test_the_first_member_leads() -> None:
 
 
 @pytest.mark.slow
-def test_the_command_trains_and_keeps_curves(files: Files, tmp_path: Path) -> None:
+def test_the_command_trains_and_keeps_curves_of_each_member(files: Files, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     told = ["--data", str(files.data), "--labels", str(files.labels), "--out", str(tmp_path)]
-    told += ["--simulate", "0", "--epochs", "2", "--pretrain-epochs", "1", "--lines", "8"]
+    told += [
+        "--simulate",
+        "0",
+        "--epochs",
+        "2",
+        "--pretrain-epochs",
+        "1",
+        "--lines",
+        "8",
+        "--members",
+        "bert,gru",
+    ]
     found = CliRunner().invoke(app, ["train", *told, "--device", "cpu"])
     assert found.exit_code == 0, found.output
     assert "epoch 2/2: loss" in found.output
     curves = EventAccumulator(str(tmp_path / "logs"))
     curves.Reload()
-    names = {"epoch loss", "epoch guess loss", "learning rate", "average precision"}
-    assert names <= set(curves.Tags()["scalars"])
-    assert len(curves.Scalars("average precision")) == 2
+    names = ("epoch loss", "epoch guess loss", "learning rate")
+    for member in ("bert", "gru"):
+        assert {f"{member}/{name}" for name in names} <= set(curves.Tags()["scalars"])
+        assert [at.step for at in curves.Scalars(f"{member}/average precision")] == [1, 2]
+        steps = [at.step for at in curves.Scalars(f"{member}/learning rate")]
+        assert steps == list(range(20, steps[-1] + 1, 20))
 
 
 def test_without_a_folder_no_curves_are_kept(
