@@ -149,6 +149,8 @@ def _decided(
             hashed = Hashes(bits)[name]
             own = rows[wanted.segment_field] == hashed
             where = f"{wanted.segment_field} {name}"
+            if not own.any():
+                raise Misconfigured(f"no event is of {where}: is it written as events have it?")
             segments.append(Segment(name, hashed, by_task(own, where)))
     return structs.replace(
         calibration,

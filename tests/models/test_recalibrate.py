@@ -102,6 +102,10 @@ def test_a_part_of_the_shop_gets_its_own_threshold(
         (Wanted(method="platt"), "needs --labels"),
         (Wanted(segment_field="colour", segments=("red",)), "no category of the schema shop"),
         (Wanted(rule=Rule("budget", 1e-4)), "at least 10,000 events"),
+        (
+            Wanted(segment_field="category", segments=("no such",)),
+            "no event is of category no such",
+        ),
     ],
 )
 def test_what_cannot_be_is_told_before_anything_is_written(
