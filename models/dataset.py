@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from models.counters.counting import Counting
 from models.encoding import SchemaEncoder
+from models.lines import numbered
 from models.lines import read as lines_of
 from models.schema import Schema
 from stream_app.core.context import SiteBook
@@ -220,11 +221,12 @@ def read_labels(paths: Sequence[Path]) -> dict[str, Label]:
 
 def _labels(paths: Sequence[Path]) -> Iterator[Label]:
     decoder = msgspec.json.Decoder(Label)
-    for number, line in enumerate(lines_of(paths), 1):
-        try:
-            yield decoder.decode(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise Misconfigured(f"line {number} of the labels is no label: {error}") from error
+    for path in paths:
+        for number, line in numbered(path):
+            try:
+                yield decoder.decode(line)
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                raise Misconfigured(f"line {number} of {path} is no label: {error}") from error
 
 
 def _batches(files: Sequence[Iterable[bytes]]) -> Iterator[tuple[int, list[bytes]]]:

@@ -28,14 +28,20 @@ def read(paths: Sequence[Path], told: Told = _nobody) -> Iterator[bytes]:
     be read.
     """
     for path in paths:
-        try:
-            yield from _rows(path, told) if path.suffix == PARQUET else _lines(path, told)
-        except OSError as error:  # of pyarrow too
-            why = error.strerror or str(error).splitlines()[0]
-            raise Misconfigured(f"{path} cannot be read: {why}") from error
+        for _, line in numbered(path, told):
+            yield line
 
 
-def _lines(path: Path, told: Told) -> Iterator[bytes]:
+def numbered(path: Path, told: Told = _nobody) -> Iterator[tuple[int, bytes]]:
+    """The lines of one file as `read` has them, each with its number in it, from 1."""
+    try:
+        yield from enumerate(_rows(path, told), 1) if path.suffix == PARQUET else _lines(path, told)
+    except OSError as error:  # of pyarrow too
+        why = error.strerror or str(error).splitlines()[0]
+        raise Misconfigured(f"{path} cannot be read: {why}") from error
+
+
+def _lines(path: Path, told: Told) -> Iterator[tuple[int, bytes]]:
     done, size = 0, max(path.stat().st_size, 1)
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
@@ -43,7 +49,7 @@ def _lines(path: Path, told: Told) -> Iterator[bytes]:
             if number % _ROWS == 0:
                 told(done / size)
             if stripped := line.strip():
-                yield stripped
+                yield number, stripped
 
 
 def _rows(path: Path, told: Told) -> Iterator[bytes]:

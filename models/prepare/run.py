@@ -14,8 +14,7 @@ import numpy as np
 import polars as pl
 
 from models import schema as schemas
-from models.dataset import Label
-from models.lines import read as lines_of
+from models.dataset import read_labels
 from models.prepare import card as cards
 from models.prepare import statistics
 from models.prepare.behaviour import Pace, look
@@ -147,17 +146,12 @@ def _into(folder: Path, config: PrepareConfig, progress: Progress) -> Card:
 
 def _labels(paths: Sequence[Path]) -> pl.DataFrame:
     """event_id and the truth; of an id that comes twice, the last. Raises Misconfigured."""
-    decoder = msgspec.json.Decoder(Label)
-    found: dict[str, tuple[object, ...]] = {}
-    for number, line in enumerate(lines_of(paths), 1):
-        try:
-            one = decoder.decode(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise Misconfigured(f"line {number} of the labels is no label: {error}") from error
-        row = (one.label, one.family, one.difficulty, one.campaign, one.look_alike)
-        found[one.event_id] = (one.event_id, *row)
+    found = [
+        (one.event_id, one.label, one.family, one.difficulty, one.campaign, one.look_alike)
+        for one in read_labels(paths).values()
+    ]
     schema = {"event_id": pl.String(), **TRUTH}
-    return pl.DataFrame(list(found.values()), schema=schema, orient="row")
+    return pl.DataFrame(found, schema=schema, orient="row")
 
 
 def _labelled(stage: Stage) -> bool:

@@ -23,10 +23,19 @@ def odd(tmp_path: Path) -> Path:
 
 
 def test_labels_that_are_no_text_are_refused(odd: Path) -> None:
-    with pytest.raises(Misconfigured, match="line 1 of the labels"):
-        read_labels([odd])
-    with pytest.raises(Misconfigured, match="line 1 of the labels"):
-        _labels([odd])
+    for reading in (read_labels, _labels):
+        with pytest.raises(Misconfigured, match=rf"line 1 of {odd} is no label"):
+            reading([odd])
+
+
+def test_the_line_that_is_no_label_is_named_with_its_file(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
+    label = '{"event_id": "a", "label": 1}\n'
+    good.write_text(label * 3)
+    bad.write_text(f"{label}\n{label}{{}}\n")  # the second line is blank
+    for reading in (read_labels, _labels):
+        with pytest.raises(Misconfigured, match=rf"line 4 of {bad} is no label"):
+            reading([good, bad])
 
 
 def test_scores_that_are_no_text_are_refused(odd: Path) -> None:
