@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from models import bundle as bundles
 from models import fusion
@@ -25,6 +26,7 @@ from models.inference import run
 from models.scorer import BundleScorer
 from models.second_look import EARLIER, SecondLook, earlier, scaled
 from models.training import Options, Sources, TrainReport, train
+from stream_app.cli import app
 from stream_app.core.errors import BadBundle, Misconfigured
 from stream_app.core.window import Windows
 from tests.models.conftest import Files
@@ -268,6 +270,30 @@ def test_members_on_cuda_say_what_they_say_on_a_cpu_but_for_bf16(
     told = bundles.opinions(there, windows, tasks, likelihood=True).log_likelihood
     own = bundles.opinions(several, windows, tasks, likelihood=True).log_likelihood
     np.testing.assert_allclose(told, own, rtol=0.05, atol=1)
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_evaluate_judges_each_member_alone_and_all_but_each(
+    count: int, report: TrainReport, several: Bundle, files: Files, tmp_path: Path
+) -> None:
+    bundle = bundles.choose(several, ("bert", "trees")) if count == 2 else several
+    golden = bundles.golden(report.folder, bundle.schema)
+    bundles.save(
+        tmp_path / "b", "b", bundle.members, bundle.fusion, {}, golden.windows, golden.tasks
+    )
+    asked = f"evaluate --model {tmp_path / 'b'} --members each --bootstrap 0 --device cpu"
+    asked += f" --test {files.data} --test-labels {files.labels} --out {tmp_path / 'out'}"
+    told = CliRunner().invoke(app, asked.split())
+    assert told.exit_code == 0, told.output
+    found = json.loads((tmp_path / "out" / "report.json").read_text())["report"]["detectors"]
+    alone = {f"b: {name}" for name in bundle.chosen}
+    without = {
+        "b: " + " + ".join(other for other in bundle.chosen if other != name)
+        for name in bundle.chosen
+    }
+    assert set(found) == {"b"} | alone | without
+    assert len(found) == {2: 3, 4: 9}[count]
+    assert all(one["figures"]["average_precision"]["value"] > 0.5 for one in found.values())
 
 
 def rewrite(file: str, change: Callable[[str], str]) -> Callable[[Path], None]:
