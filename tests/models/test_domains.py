@@ -11,6 +11,9 @@ import pytest
 from models import bundle as bundles
 from models import schema as schemas
 from models.dataset import read
+from models.evaluate.inputs import Inputs
+from models.evaluate.panel import AP
+from models.evaluate.run import Model, Request, evaluate
 from models.measures import average_precision
 from models.simulate.domain import load, simulate
 from models.simulate.shop import save
@@ -61,4 +64,14 @@ def test_a_model_of_the_domain_finds_its_anomalies(name: str, tmp_path: Path) ->
     assert bundle.schema.name == name
     test = read([files["test"][0]], [files["test"][1]], bundle.schema, WindowPolicy())
     scores = bundles.score(bundle, test.windows, test.task)
-    assert average_precision(scores, test.anomalous) > 5 * test.anomalous.mean()
+    found = average_precision(scores, test.anomalous)
+    assert found > 5 * test.anomalous.mean()
+    request = Request(
+        inputs=Inputs(tests=files["test"][:1], test_labels=files["test"][1:]),
+        models=(Model(name=name, folder=tmp_path / "bundle"),),
+        bootstrap=0,
+        device="cpu",
+    )
+    report = evaluate(request).report
+    assert report.figure(name, AP).value == pytest.approx(found, abs=1e-3)
+    assert set(report.groups["family"]) == {s.name for s in load(name).scenes if not s.normal}
