@@ -12,6 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from models import bundle as bundles
+from models.training.session import FOLDER
 from tests.models.conftest import Files
 
 RUN = """
@@ -87,3 +89,29 @@ def test_two_processes_end_with_the_same_weights_and_find_what_one_finds(
     assert float(first["precision"]) > 0.8
     assert abs(float(first["precision"]) - float(alone["precision"])) < 0.1
     assert any(not torch.equal(alone[n], v) for n, v in first.items())  # shares were others
+
+
+@pytest.mark.slow
+def test_the_command_trains_members_in_two_processes_and_one_of_them_writes(
+    files: Files, tmp_path: Path
+) -> None:
+    out = tmp_path / "bundle"
+    told = "--standalone --nproc-per-node 2 -m stream_app train --members bert,trees"
+    told += f" --data {files.data} --labels {files.labels} --simulate 0 --out {out}"
+    told += " --epochs 3 --pretrain-epochs 0 --lines 16 --device cpu"
+    done = subprocess.run(
+        [Path(sys.executable).with_name("torchrun"), *told.split()],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(f"to {out}") == 1
+    assert done.stderr.count("epoch 3/3: loss") == 1
+    bundle = bundles.load(out, "cpu")  # its golden windows score as they did
+    assert bundle.chosen == ("bert", "trees")
+    assert bundle.metrics["held_out_users"]["average_precision"] > 0.8
+    assert not (out / FOLDER).exists()
