@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from models import bundle as bundles
 from models.bundle import Bundle
 from models.dataset import Dataset, split
 from models.encoders import NetworkConfig, Size
@@ -45,6 +46,22 @@ def test_the_layers_of_a_real_bert_go_into_ours(shop: Schema, bundle: Bundle) ->
     torch.testing.assert_close(network.encoder.get_parameter(prefix), theirs[prefix])
     places = network.encoder.embeddings.position_embeddings.weight
     torch.testing.assert_close(places, theirs["embeddings.position_embeddings.weight"][:64])
+
+
+@pytest.mark.slow
+def test_a_real_bert_learns_in_one_epoch_to_tell_crude_bots(files: Files, tmp_path: Path) -> None:
+    sources = Sources(data=[files.data], labels=[files.labels], simulate=0)
+    options = Options(init=MINILM, epochs=1, pretrain_epochs=0, lines=16, device="cpu")
+    report = train(sources, tmp_path / "out", options)
+    bundle = bundles.load(report.folder, "cpu")
+    assert bundle.network.config.size == Size(384, 6, 12, 1536)
+    assert bundle.version.startswith("shop-bert-384-")
+    found = report.metrics["held_out_users"]
+    assert found["average_precision"] > 3 * found["prevalence"]
+    prefix = "encoder.layer.5.attention.self.query.weight"
+    theirs = load_file(MINILM / "model.safetensors")[prefix]
+    moved = (bundle.network.encoder.get_parameter(prefix) - theirs).abs().mean()
+    assert 0 < moved < 0.1 * theirs.abs().mean()  # learnt from what it was, not anew
 
 
 @pytest.mark.slow
