@@ -15,8 +15,9 @@ from models.counters.aggregates import Memory
 from models.dataset import Dataset, read, split
 from models.network import Network
 from models.schema import Schema
+from models.training import objective
 from models.training.members import halves
-from scripts.study.contest import Entrant, Following, Part, Read, _counting, material
+from scripts.study.contest import Entrant, Following, Part, Read, _without, material
 from scripts.study.heard import past_of
 from scripts.study.splits import FOLDS
 from scripts.study.taobao import absent
@@ -76,11 +77,13 @@ def test_nobody_is_judged_by_an_encoder_that_learnt_from_them(dataset: Dataset) 
     assert len(set(told.tolist())) == 2
 
 
-def test_counting_is_put_back() -> None:
-    usual = Network.embed
-    with _counting(False):
+def test_what_a_recipe_leaves_out_is_put_back() -> None:
+    usual, weight = Network.embed, float(objective._GUESS_WEIGHT)
+    with _without(Entrant(name="a", schema="shop", counted=False, guessing=False)):
         assert Network.embed is not usual
+        assert float(objective._GUESS_WEIGHT) == 0
     assert Network.embed is usual
+    assert weight == objective._GUESS_WEIGHT > 0
 
 
 def test_folds_leave_out_two_families_and_windows_are_as_asked() -> None:
