@@ -12,6 +12,7 @@ from tests.servers import ROOT
 
 PINS = ROOT / "scripts" / "requirements"
 LISTS = ("run", "train", "dev", "uv", "fuzz")
+APART = ("peers",)  # an environment of its own
 PIN = re.compile(
     r"([a-z0-9-]+)(?:\[[a-z0-9,-]+\])?==(\S+)(?: ; (.+?))?((?: --hash=sha256:[0-9a-f]{64})+)"
 )
@@ -36,7 +37,7 @@ def here(name: str) -> dict[str, str]:
     return {package: at for (package, _), (at, for_us) in pins(name).items() if for_us}
 
 
-@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("name", LISTS + APART)
 def test_every_line_is_an_exact_version_with_hashes(name: str) -> None:
     assert pins(name)
 
