@@ -7,19 +7,24 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from scripts.benchmarks import events, scorers
 from scripts.benchmarks.rig import Rig, Run, Variant, save
 from stream_app.settings import ScorerSettings
+from tests.servers import ROOT
 
 OURS, THEIRS = "scripts.benchmarks.worker", "scripts.yardstick.worker"
-RANDOM, DAY = "bench.random", "bench.day"  # input topics
+PEERS = ROOT / ".venv-peers" / "bin" / "python"
+RANDOM, DAY, FEW = "bench.random", "bench.day", "bench.few"  # input topics
 MODEL_SIMPLE = Variant("1 straightforward, model", THEIRS, "model", DAY, "day-sets")
 MODEL_OURS = Variant("2 shopsentry, model", OURS, "model", DAY, "day-logs")
 FREE_SIMPLE = Variant("3 straightforward, free scorer", THEIRS, "free", RANDOM, "sets")
@@ -31,6 +36,32 @@ FREE_ONCE = Variant(
 FREE_CONTEXT = Variant(
     "7 shopsentry, free, site context", OURS, "free", RANDOM, "context-logs", schema="shop-context"
 )
+QUIX = Variant(
+    "8 Quix Streams, free scorer",
+    "scripts.peers.quix_worker",
+    "free",
+    RANDOM,
+    "packed",
+    python=PEERS,
+)
+BYTEWAX = Variant(
+    "9 Bytewax, free scorer", "scripts.peers.bytewax_worker", "free", RANDOM, "packed", python=PEERS
+)
+QUIX_TWO = replace(QUIX, name="A Quix Streams, free, two workers", workers=2)
+BYTEWAX_TWO = replace(BYTEWAX, name="B Bytewax, free, two workers", workers=2)
+QUIX_STATE = replace(
+    QUIX,
+    name="C Quix Streams, free, its own state",
+    module="scripts.peers.quix_state_worker",
+    history="empty",
+)
+QUIX_SETS = replace(
+    QUIX, name="D Quix Streams, free, sorted sets", history="sets", windows="sorted-sets"
+)
+BYTEWAX_SETS = replace(
+    BYTEWAX, name="E Bytewax, free, sorted sets", history="sets", windows="sorted-sets"
+)
+FEW_EVENTS = 20_000  # of which 8 and 9 must tell the same as 4
 
 
 def prepare(rig: Rig, backlog: int, day: int, variants: Sequence[Variant]) -> None:
@@ -58,18 +89,26 @@ def prepare(rig: Rig, backlog: int, day: int, variants: Sequence[Variant]) -> No
             with rig.redis(f"{kind}sets") as server:
                 events.remember_simply(server.url, history())
                 save(server)
+    if "packed" in starts:
+        with rig.redis("packed") as server:
+            events.remember_packed(server.url, events.full_logs(encoder, RANDOM))
+            save(server)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Events a second.")
     parser.add_argument("--rounds", type=int, default=3, help="of each variant")
-    parser.add_argument("--events", type=int, default=1_200_000, help="in the backlog of 3 to 5")
+    parser.add_argument(
+        "--events", type=int, default=1_200_000, help="in the backlog of the free scorer"
+    )
     parser.add_argument("--quick", action="store_true", help="one short round: does it run?")
     parser.add_argument("--two-workers", action="store_true", help="two workers too")
     parser.add_argument(
         "--only",
         default="1234",
-        help="variants by number: 34 (free scorer), 46 (both deliveries), 47 (site context)",
+        help="variants by number: 34 (free scorer), 46 (both deliveries), 47 (site context), "
+        "489AB (other engines, alone and in twos), C (Quix with its own state), "
+        "DE (8 and 9 with sorted sets)",
     )
     parser.add_argument("--stages", action="store_true", help="where (4)'s time goes, a run more")
     bundle = ScorerSettings().bundle
@@ -87,10 +126,20 @@ def main() -> None:
         (FREE_OURS, backlog // 8, backlog * 3 // 4),
         (FREE_ONCE, backlog // 8, backlog * 3 // 4),
         (FREE_CONTEXT, backlog // 8, backlog * 3 // 4),
+        (QUIX, backlog // 16, backlog // 2),
+        (BYTEWAX, backlog // 16, backlog // 2),
+        (QUIX_TWO, backlog // 8, backlog // 2),
+        (BYTEWAX_TWO, backlog // 8, backlog // 2),
+        (QUIX_STATE, backlog // 16, backlog // 8),
+        (QUIX_SETS, backlog // 16, backlog // 4),
+        (BYTEWAX_SETS, backlog // 16, backlog // 4),
     ]
     plan = [entry for entry in plan if entry[0].name[0] in given.only]
     if given.two_workers:
         plan.append((FREE_TWO, backlog // 4, backlog // 2))
+    peers = [variant for variant, _, _ in plan if variant.python == PEERS]
+    if peers:
+        subprocess.run([ROOT / "scripts" / "setup", "peers"], check=True)
     runs: list[Run] = []
     print(_machine(), flush=True)
     with (
@@ -100,6 +149,8 @@ def main() -> None:
         began = time.monotonic()
         prepare(rig, backlog, day, [variant for variant, _, _ in plan])
         print(f"prepared in {time.monotonic() - began:.0f} s\n", flush=True)
+        if peers:
+            print(f"{_same_outcomes(rig, peers)}\n", flush=True)
         for number in range(1, rounds + 1):
             for variant, warm, measured in plan:
                 run = rig.run(variant, warm, measured)
@@ -110,7 +161,7 @@ def main() -> None:
         if given.stages:
             run = rig.run(FREE_OURS, backlog // 8, backlog * 3 // 4, stages=True)
             print(f"\nwith timers  {_line(run)}\n" + _stage_table(run))
-            runs.append(msgspec.structs.replace(run, variant=run.variant + ", with timers"))
+            runs.append(replace(run, variant=run.variant + ", with timers"))
     print("\n" + _table(runs))
     if given.json is not None:
         told = {"machine": _machine(), "runs": msgspec.to_builtins(runs)}
@@ -139,6 +190,23 @@ def _agreement(ours: dict[bytes, float], simple: dict[bytes, float]) -> str:
     return f"(1) and (2) score {alike} of {len(both)} events alike, to 0.005"
 
 
+def _same_outcomes(rig: Rig, peers: Sequence[Variant]) -> str:
+    """Raises unless these make of each of a few records what (4) makes of it."""
+    count = rig.fill(FEW, events.random_records(FEW_EVENTS, seed=2))
+    ours, *theirs = (
+        rig.outcomes(replace(variant, topic=FEW, history="empty"), count)
+        for variant in (FREE_OURS, *peers)
+    )
+    for variant, told in zip(peers, theirs, strict=True):
+        if told != ours:
+            odd = (told - ours) + (ours - told)
+            raise RuntimeError(f"{variant.name} differs from (4): {odd.most_common(5)}")
+    names = " and ".join(f"({variant.name[0]})" for variant in peers)
+    ends = Counter(output for _, output in ours.elements())
+    told_of = ", ".join(f"{ends[output]:,} {output}" for output in sorted(ends))
+    return f"{names} and (4) make the same of {count:,} records: {told_of}"
+
+
 def _stage_table(run: Run) -> str:
     ordered = sorted(run.stages_us.items(), key=lambda item: -item[1])
     return "\n".join(f"  {us:6.2f} us  {name}" for name, us in ordered if us >= 0.005)
@@ -165,6 +233,13 @@ def _table(runs: Sequence[Run]) -> str:
         (FREE_OURS, FREE_SIMPLE),
         (FREE_ONCE, FREE_OURS),
         (FREE_CONTEXT, FREE_OURS),
+        (FREE_OURS, QUIX),
+        (FREE_OURS, BYTEWAX),
+        (FREE_OURS, QUIX_TWO),
+        (FREE_OURS, BYTEWAX_TWO),
+        (FREE_OURS, QUIX_STATE),
+        (FREE_OURS, QUIX_SETS),
+        (FREE_OURS, BYTEWAX_SETS),
     ):
         pairs = list(zip(by_name.get(ours.name, []), by_name.get(simple.name, []), strict=False))
         if pairs:

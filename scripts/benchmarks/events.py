@@ -20,6 +20,7 @@ from confluent_kafka import Producer
 from models.encoding import SchemaEncoder
 from models.simulate.shop import SimulationConfig, simulate
 from models.simulate.style import STYLES
+from scripts.peers import job
 from scripts.yardstick.windows import SIZE, TTL_S, key_of, members
 from stream_app.core.event import Event
 from stream_app.core.record import Source
@@ -210,4 +211,17 @@ def remember_simply(url: str, history: Iterable[History]) -> None:
             pipeline.zadd(key_of(name), members(some.rows[rows]))
             pipeline.zremrangebyrank(key_of(name), 0, -SIZE - 1)
             pipeline.expire(key_of(name), TTL_S)
+        pipeline.execute()
+
+
+def remember_packed(url: str, history: Iterable[History]) -> None:
+    """Put the same rows into strings, as the peers keep them."""
+    client = redis.Redis.from_url(url)
+    for some in history:
+        packed: dict[str, bytearray] = {}
+        for name, row in zip(some.users, some.rows, strict=True):
+            packed.setdefault(name, bytearray()).extend(row.tobytes())
+        pipeline = client.pipeline(transaction=False)
+        for name, log in packed.items():
+            pipeline.set(job.key_of(name.encode()), bytes(log), ex=job.TTL_S)
         pipeline.execute()

@@ -23,12 +23,13 @@ from typing import Any, Self
 
 import psutil
 import redis
-from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 from msgspec import Struct
 
 from scripts.benchmarks import events
 from stream_app.core.outcome import Output
+from stream_app.edges.embedded import LOOPBACK, free_port
 from tests.servers import ROOT, KafkaBroker, RedisServer
 
 FINAL = (Output.CLEANED, Output.QUARANTINED, Output.DEAD_LETTERS)  # one of them for each record
@@ -47,6 +48,8 @@ class Variant(Struct, frozen=True):
     workers: int = 1
     delivery: str = "at-least-once"
     schema: str = "shop"  # of the free scorer
+    python: Path = Path(sys.executable)
+    windows: str = "strings"  # of the peers
 
 
 class Run(Struct, frozen=True, kw_only=True):
@@ -151,19 +154,22 @@ class Rig:
         self, variant: Variant, name: str, server: RedisServer, *more: str
     ) -> Iterator[list[subprocess.Popen[bytes]]]:
         """Those of a variant, from its topic to the outputs of `name`."""
-        command = [sys.executable, "-m", variant.module, "--kafka", self.kafka.address]
+        command = [str(variant.python), "-m", variant.module, "--kafka", self.kafka.address]
         command += ["--redis", server.url, "--topic", variant.topic, "--prefix", f"{name}."]
         command += ["--group", name, "--scorer", variant.scorer]
         command += ["--bundle", str(self._bundle)]
-        if "yardstick" not in variant.module:
+        if variant.module.startswith("scripts.benchmarks"):
             command += ["--partitions", str(events.PARTITIONS)]
             command += ["--delivery", variant.delivery, "--schema", variant.schema]
+        own: list[list[str]] = [[] for _ in range(variant.workers)]
+        if variant.module.startswith("scripts.peers"):
+            command += ["--state", str(self._folder / f"{name}.state")]
+            command += ["--windows", variant.windows]
+            command += ["--addresses", ";".join(f"{LOOPBACK}:{free_port()}" for _ in own)]
+            own = [["--number", str(number)] for number in range(variant.workers)]
         with ExitStack() as stack:
             log = stack.enter_context((self._folder / f"{name}.log").open("wb"))
-            yield [
-                stack.enter_context(_process([*command, *more], log))
-                for _ in range(variant.workers)
-            ]
+            yield [stack.enter_context(_process([*command, *one, *more], log)) for one in own]
 
     def run(self, variant: Variant, warm: int, measured: int, *, stages: bool = False) -> Run:
         """Start it on the whole backlog, look at `measured` events after `warm`, end it."""
@@ -193,6 +199,17 @@ class Rig:
             load=os.getloadavg()[0],
             stages_us=_stages(told, done) if stages else {},
         )
+
+    def outcomes(self, variant: Variant, count: int) -> Counter[tuple[bytes, str]]:
+        """What becomes of the `count` records of its topic: value and output, how often."""
+        name, topics = self.outputs()
+        with self.redis(variant.history) as server, self.workers(variant, name, server) as workers:
+            self._watch(name, workers, server, 0, count, False)
+        found: Counter[tuple[bytes, str]] = Counter()
+        for record in self._read([f"{name}.{output}" for output in FINAL], count):
+            found[record.value() or b"", str(record.topic()).partition(".")[2]] += 1
+        self.forget(topics)
+        return found
 
     def _watch(
         self,
@@ -244,20 +261,26 @@ class Rig:
 
     def _read_scores(self, topics: list[str], last: _Look) -> dict[bytes, float]:
         """Scores of what is in these topics, by value; most of it."""
-        names = {"bootstrap.servers": self.kafka.address, "group.id": "bench.scores"}
+        found: dict[bytes, float] = {}
+        for record in self._read(
+            topics, last.outcomes[Output.CLEANED] + last.outcomes[Output.QUARANTINED]
+        ):
+            told: list[tuple[str, Any]] = list(record.headers() or [])  # type: ignore[arg-type]
+            score = [v for k, v in told if k.endswith("score")]
+            found[record.value() or b""] = float(score[0])
+        return found
+
+    def _read(self, topics: list[str], wanted: int) -> Iterator[Message]:
+        """So many records of these topics; fewer if no more come."""
+        names = {"bootstrap.servers": self.kafka.address, "group.id": "bench.reader"}
         consumer = Consumer({**names, "auto.offset.reset": "earliest"})
         consumer.subscribe(topics)
-        found: dict[bytes, float] = {}
-        wanted = last.outcomes[Output.CLEANED] + last.outcomes[Output.QUARANTINED]
         try:
-            while len(found) < wanted and (records := consumer.consume(wanted, timeout=10.0)):
-                for record in records:
-                    told: list[tuple[str, Any]] = list(record.headers() or [])  # type: ignore[arg-type]
-                    score = [v for k, v in told if k.endswith("score")]
-                    found[record.value() or b""] = float(score[0])
+            while wanted > 0 and (records := consumer.consume(wanted, timeout=10.0)):
+                yield from records
+                wanted -= len(records)
         finally:
             consumer.close()
-        return found
 
 
 def save(server: RedisServer) -> None:
