@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.packed_linear import POSSIBLE, PackedLinear, packed
+from models.packed_linear import POSSIBLE, PackedLinear, packed, rounded
 
 
 def pair(inputs: int = 40, outputs: int = 24) -> tuple[nn.Linear, PackedLinear]:
@@ -19,7 +19,7 @@ def test_this_pytorch_has_what_it_takes() -> None:
     assert POSSIBLE
 
 
-@pytest.mark.parametrize("shape", [(40,), (1, 40), (7, 40), (3, 5, 40), (0, 40)])
+@pytest.mark.parametrize("shape", [(40,), (1, 40), (64, 40), (3, 55, 40), (0, 40)])
 def test_the_same_numbers_whatever_the_shape(shape: tuple[int, ...]) -> None:
     plain, quick = pair()
     inputs = torch.randn(shape)
@@ -31,7 +31,13 @@ def test_a_row_does_not_depend_on_those_beside_it() -> None:
     _, quick = pair()
     inputs = torch.randn(100, 40)
     with torch.inference_mode():
-        assert torch.equal(quick(inputs)[:9], quick(inputs[:9]))
+        assert torch.equal(quick(inputs)[:70], quick(inputs[:70]))
+
+
+@pytest.mark.parametrize("rows", [64, 65, 100, 700, 2047, 2048, 2049])
+def test_few_sizes_are_asked_for_and_little_is_filled(rows: int) -> None:
+    assert rows <= rounded(rows) <= max(rows + 15, rows * 9 // 8)
+    assert len({rounded(n) for n in range(64, 2049)}) < 40
 
 
 def test_gradients_are_as_before() -> None:
@@ -47,7 +53,7 @@ def test_gradients_are_as_before() -> None:
 
 def test_weights_that_changed_are_packed_again() -> None:
     plain, quick = pair()
-    inputs = torch.randn(3, 40)
+    inputs = torch.randn(100, 40)
     with torch.no_grad():
         quick(inputs)
         plain.weight.mul_(2)
