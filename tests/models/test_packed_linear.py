@@ -40,15 +40,19 @@ def test_few_sizes_are_asked_for_and_little_is_filled(rows: int) -> None:
     assert len({rounded(n) for n in range(64, 2049)}) < 40
 
 
-def test_gradients_are_as_before() -> None:
+@pytest.mark.parametrize("rows", [2, 100])
+@pytest.mark.parametrize("learnt", [True, False])
+def test_gradients_are_as_before(rows: int, learnt: bool) -> None:
     plain, quick = pair()
+    plain.requires_grad_(learnt)
     found = []
     for layer in (plain, quick):
-        inputs = torch.ones(2, 40, requires_grad=True)
-        layer(inputs).sum().backward()
+        inputs = torch.ones(2, rows // 2, 40, requires_grad=True)
+        layer(inputs).square().sum().backward()
         assert inputs.grad is not None
         found.append(inputs.grad)
-    assert torch.equal(*found)
+    assert torch.allclose(found[0], found[1], atol=1e-5)
+    assert (plain.weight.grad is not None) == learnt
 
 
 def test_weights_that_changed_are_packed_again() -> None:
