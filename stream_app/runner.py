@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sys
-from typing import Any, Final
+from typing import Any
 
 import faust
 
 from stream_app.edges.allocator import memory_given_back
-
-SWITCH_S: Final = 0.0005
-
 
 class Runner(faust.Worker):  # type: ignore[misc]
     """Faust's worker without its terminal decoration; an error comes out of `run`."""
@@ -33,9 +29,6 @@ class Runner(faust.Worker):  # type: ignore[misc]
         gc.collect()
         gc.freeze()
         gc.set_threshold(100_000, 50, 100)
-        # An answer of Kafka or Redis comes to a thread of its own, which waits for its turn in the
-        # interpreter: by default up to 5 ms, for each of some six turns of a group.
-        sys.setswitchinterval(SWITCH_S)
         self._starting_fut = asyncio.ensure_future(self.start(), loop=self.loop)
         with memory_given_back():
             try:
