@@ -10,6 +10,7 @@ import faust
 
 from stream_app.edges.allocator import memory_given_back
 
+
 class Runner(faust.Worker):  # type: ignore[misc]
     """Faust's worker without its terminal decoration; an error comes out of `run`."""
 
