@@ -4,7 +4,7 @@ A worker that is behind may score like this. A causal scorer reads a window that
 off the longer one's pass (`models.packing`). A full window does not begin the next one, as that has
 lost its first event; so the earlier windows of a group lose theirs as well:
 
-    newest     3 4 5 6 7 8        scored
+    newest     3 4 5 6 7 8        scored, if it is full
     before it  2 3 4 5 6 7   ->   3 4 5 6 7     read off it
                1 2 3 4 5 6   ->   3 4 5 6
 
@@ -26,10 +26,10 @@ def coalesced(windows: Windows, start: Ints, place: Ints) -> tuple[Windows, NDAr
     `start` and `place` (windows,) as in `window.Logs`: the first row of the event's user, its own.
     """
     size = windows.index.shape[1]
+    full = windows.length == size
     _, user = np.unique(start, return_inverse=True)
-    newest = np.zeros(len(place), np.int64)  # (users,) at most so many
-    np.maximum.at(newest, user, place)
+    newest = np.zeros(len(place), np.int64)  # (users,) at most so many: of full windows
+    np.maximum.at(newest, user[full], place[full])
     behind = newest[user] - place
-    reach = size - behind % (size // 2)  # events of the window whose pass answers
-    length = np.minimum(windows.length, reach)
+    length = np.where(full, size - behind % (size // 2), windows.length)
     return Windows(windows.rows, windows.index, length), length < windows.length

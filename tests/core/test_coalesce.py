@@ -56,6 +56,13 @@ def test_windows_that_are_not_full_are_kept_whole() -> None:
     assert cut.length.tolist() == windows.length.tolist()
 
 
+def test_a_newest_window_that_is_short_makes_no_other_one_shorter() -> None:
+    windows, logs = group([(0, [0] * 8 + [1000])])
+    cut, which = coalesced(windows, logs.start, logs.place)
+    assert not which.any()
+    assert computed(cut) == computed(windows) == 9
+
+
 LOG = st.tuples(st.integers(0, 20), st.lists(st.integers(0, 1500), min_size=1, max_size=30))
 
 

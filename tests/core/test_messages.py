@@ -189,6 +189,7 @@ async def test_an_alert_tells_who_what_when_and_why() -> None:
             "threshold": THRESHOLDS.by_task[1],
             "surprise": 0.0,
             "log_likelihood": 0.0,
+            "scored": None,
             "model": "fixed",
             "reasons": [
                 {
