@@ -55,14 +55,14 @@ class Group(Struct, frozen=True):
 class Told(Struct):
     """Of the groups of one size."""
 
-    whole: list[NDArray[np.float32]]
-    cut: list[NDArray[np.float32]]
-    which: list[NDArray[np.bool_]]
-    limits: list[NDArray[np.float32]]
-    anomalous: list[bool]
-    users: list[str]
-    seconds: list[tuple[float, float]]
-    computed: list[tuple[int, int]]
+    whole: list[NDArray[np.float32]] = []
+    cut: list[NDArray[np.float32]] = []
+    which: list[NDArray[np.bool_]] = []
+    limits: list[NDArray[np.float32]] = []
+    anomalous: list[bool] = []
+    users: list[str] = []
+    seconds: list[tuple[float, float]] = []
+    computed: list[tuple[int, int]] = []
 
 
 def main() -> None:
@@ -82,7 +82,7 @@ def main() -> None:
         "| decisions changed | average precision | recall |\n|" + " --- |" * 7
     )
     for size in GROUPS:
-        told = Told([], [], [], [], [], [], [], [])
+        told = Told()
         for seed in seeds:
             measure(told, bundle, asked.events, asked.hours, seed, size)
         print(row(told, size, asked.bootstrap), flush=True)

@@ -10,10 +10,8 @@ Who runs the steps, how many at a time and what is acked when is `partition`'s a
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Sequence
-from typing import TypeVar
 
 import numpy as np
 from msgspec import Struct
@@ -38,10 +36,8 @@ from stream_app.core.pseudonym import Pseudonyms
 from stream_app.core.record import Record, Source
 from stream_app.core.score import NO_LIMITS, NO_SCORES, Scores
 from stream_app.core.sighting import sighting
+from stream_app.core.together import all_ended
 from stream_app.core.window import Ints, WindowPolicy, Windows, as_of, seq_of, source_tag
-
-One = TypeVar("One")
-Other = TypeVar("Other")
 
 _log = logging.getLogger("shopsentry.pipeline")
 
@@ -128,7 +124,7 @@ class Pipeline:
         judged = self._alerts.judge(
             seen.source.partition, [_anomaly(seen, window) for window in which.tolist()]
         )
-        verdicts, news = await _both(judged, self._news(seen, scores, which))
+        verdicts, news = await all_ended([judged, self._news(seen, scores, which)])
         if _log.isEnabledFor(logging.DEBUG):
             self._tell(seen, which, verdicts)
         return Decided(
@@ -175,15 +171,6 @@ class Pipeline:
     async def publish(self, source: Source, next_offset: int, outcome: Outcome) -> Awaitable[None]:
         """Hand over in order; await what comes back before acking. See `Outbox`."""
         return await self._outbox.publish(source, next_offset, outcome.messages)
-
-
-async def _both(one: Awaitable[One], other: Awaitable[Other]) -> tuple[One, Other]:
-    """What both say, once both have ended, so that nothing is under way if all is tried again."""
-    found = await asyncio.gather(one, other, return_exceptions=True)
-    for answer in found:
-        if isinstance(answer, BaseException):
-            raise answer
-    return found  # type: ignore[return-value]
 
 
 def _anomaly(seen: Seen, window: int) -> Anomaly:

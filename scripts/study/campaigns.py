@@ -19,8 +19,7 @@ import numpy as np
 
 from models.evaluate.campaign_alerts import Alerted, alerted, summary
 from models.evaluate.details import limit_of
-from scripts.study.contest import Entrant, names, part, truth
-from scripts.study.contest import Kept as Reader
+from scripts.study.contest import Entrant, Kept, names, part, truth
 from scripts.study.taobao import folder_of
 from stream_app.core.campaign import CampaignPolicy
 
@@ -37,13 +36,15 @@ def main() -> None:
     given = parser.parse_args()
     entrants = msgspec.json.decode(given.entrants.read_bytes(), type=list[Entrant])
     schema = next(one.read_as for one in entrants if one.name == given.name)
-    folder, reader = folder_of(given.work, "all"), Reader()
+    folder, reader = folder_of(given.work, "all"), Kept()
     odds = np.load(folder / f"{given.name}.{given.seed}.npz")["all"].astype(np.float64)
     known, begin = truth(folder), 0
     found: dict[tuple[float, float], list[Alerted]] = {}
     for name in names(folder, "test"):
-        data, events = (draw := reader.load(part(folder, name, schema))).data, draw.events
-        own = slice(begin, begin := begin + len(events))
+        draw = reader.load(part(folder, name, schema))
+        data, events = draw.data, draw.events
+        own = slice(begin, begin + len(events))
+        begin += len(events)
         assert (data.anomalous[events] == known.anomalous[own]).all(), "scores of other draws"
         probable = 1 / (1 + np.exp(-odds[own]))
         for share in SHARES:

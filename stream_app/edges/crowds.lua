@@ -111,7 +111,7 @@ local function with_one(old, visit)
   if at > 8 * kept then
     return old
   end
-  return sub(old, 1, at - 1) .. visit .. sub(old, at, math.max(open_end, at - 1)) .. sub(old, stop)
+  return sub(old, 1, at - 1) .. visit .. sub(old, at, open_end) .. sub(old, stop)
 end
 
 local reply, at = {}, 1

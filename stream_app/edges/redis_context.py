@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from concurrent.futures import Executor
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -33,6 +33,7 @@ from stream_app.core.context import (
     visits_of,
 )
 from stream_app.core.crowd import CAPACITY, KEPT, Crowds
+from stream_app.core.together import all_ended
 from stream_app.core.window import Ints, Rows
 from stream_app.edges.redis_client import Client, Script
 
@@ -67,7 +68,7 @@ class RedisContext:
         first, fresh = self._accounts.first_seen(partition, numbers.tolist(), seen)
         visits = visits_of(self._plan, rows, numbers, first)
         try:
-            *known, _ = await _all([*self._joins(visits), self._write(fresh)])
+            *known, _ = await all_ended([*self._joins(visits), self._write(fresh)])
         except BaseException:
             for table in needed:
                 self._forget(table)
@@ -134,12 +135,3 @@ class RedisContext:
     def _key(self, table: Table) -> bytes:
         partition, epoch = table
         return f"{self._prefix}:{{{partition}}}:n:{epoch}".encode()
-
-
-async def _all(calls: Sequence[Awaitable[Any]]) -> list[Any]:
-    """Await all, also if one of them raises: then nothing of them is under way any more."""
-    replies = await asyncio.gather(*calls, return_exceptions=True)
-    for reply in replies:
-        if isinstance(reply, BaseException):
-            raise reply
-    return replies

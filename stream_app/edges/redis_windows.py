@@ -14,7 +14,6 @@ thread. Chunks are called at the same time, so that one is read while Redis work
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Final
@@ -22,6 +21,7 @@ from typing import Final
 import numpy as np
 
 from stream_app.core.record import Source
+from stream_app.core.together import all_ended
 from stream_app.core.window import Ints, Logs, Rows, WindowPolicy, source_tag
 from stream_app.edges.redis_client import Client, Script
 
@@ -105,12 +105,9 @@ class RedisWindows:
                     ),
                 )
             )
-        replies = await asyncio.gather(*calls, return_exceptions=True)
         logs: list[bytes] = []
         odd: list[tuple[int, Ints]] = []
-        for reply in replies:  # all have ended: nothing of this batch is under way any more
-            if isinstance(reply, BaseException):
-                raise reply
+        for reply in await all_ended(calls):
             odd += _unpacked(reply.pop(), len(logs), counts)
             logs += reply
         return logs, odd

@@ -21,6 +21,7 @@ from aiokafka.producer.transaction_manager import TransactionState
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from stream_app.core.record import Source
+from stream_app.core.together import all_ended
 
 OPEN_S: Final = 15.0
 TRANSACTION_S: Final = 15.0  # then it is given up here, before the broker does so
@@ -98,7 +99,7 @@ class Transactions:
         assert producer is not None, "open it first"
         async with asyncio.timeout(TRANSACTION_S):
             await producer.begin_transaction()
-            await confirmed(await write(producer))  # aiokafka would commit without what failed
+            await all_ended(await write(producer))  # aiokafka would commit without what failed
             # Not beside the outputs: brokers since 3.6 then refuse one of the two for a while.
             offsets = {self._place: OffsetAndMetadata(next_offset, "")}
             await producer.send_offsets_to_transaction(offsets, self._group)
@@ -127,13 +128,6 @@ class Transactions:
         producer, self._producer = self._producer, None
         if producer is not None:
             await close_at_once(producer)
-
-
-async def confirmed(deliveries: Sequence[Awaitable[Any]]) -> None:
-    """Wait until all have ended; raises the first error of any."""
-    for answer in await asyncio.gather(*deliveries, return_exceptions=True):
-        if isinstance(answer, BaseException):
-            raise answer
 
 
 async def close_at_once(producer: Any) -> None:

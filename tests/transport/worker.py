@@ -18,6 +18,7 @@ from stream_app.agents import GroupPolicy, make_app
 from stream_app.core.outcome import Output
 from stream_app.core.ports import Outbox
 from stream_app.core.score import Scores
+from stream_app.core.together import all_ended
 from stream_app.core.window import Ints, Windows
 from stream_app.edges.memory import FixedScorer
 from stream_app.edges.metrics import PrometheusMeter
@@ -25,7 +26,6 @@ from stream_app.edges.outbox import Deliveries, KafkaOutbox, OutputTopics, Trans
 from stream_app.monitor import Monitor
 from stream_app.partition import FlowPolicy
 from stream_app.transport.transactional import TransactionalTransport
-from stream_app.transport.transactions import confirmed
 from stream_app.transport.transport import BatchTransport
 from tests.builders import TASKS, THRESHOLDS, Desk, scores_as_told
 
@@ -50,7 +50,7 @@ class SlowTopics(OutputTopics):
 
     async def send(self, *given: Any) -> Deliveries:
         deliveries = await super().send(*given)
-        await confirmed(deliveries)
+        await all_ended(deliveries)
         await asyncio.sleep(HOLD_S)
         return deliveries
 
