@@ -145,6 +145,7 @@ def accept(
         committed = known or committed
     newest_seq = _newest_seq(log, new[SEQ], row_bytes, _settled_seq(new[SEQ], committed) or 0)
     settled_seq = _settled_seq(new[SEQ], known or committed)
+    old = len(log) // row_bytes
     for at in range(0, len(new), row_bytes):
         row = new[at : at + row_bytes]
         seq = int.from_bytes(row[SEQ], "little")
@@ -169,9 +170,10 @@ def accept(
         elif settled_seq is not None and seq > settled_seq:  # accepted once, and lost since
             places.append(end // row_bytes)
             log = log[:end] + row + log[end:]
+            old += 1
         else:  # accepted once, forgotten since: it was committed long ago
             places.append(DUPLICATE)
-    return log, places, _forgettable(log, row_bytes, policy.horizon, committed)
+    return log, places, _forgettable(log, row_bytes, policy.horizon, committed, old)
 
 
 def _find(log: bytes, needle: bytes, field_at: int, begin: int, row_bytes: int) -> int:
@@ -221,11 +223,15 @@ def _is_late(row: bytes, log: bytes, begin: int, end: int, lateness_ms: int) -> 
     return any(at_ms(log, at) > own_ms + lateness_ms for at in range(begin, end, size))
 
 
-def _forgettable(log: bytes, row_bytes: int, horizon: int, committed: Sequence[int]) -> int:
-    """Rows at the front that neither a coming nor an uncommitted row will look at."""
-    first = rows = len(log) // row_bytes  # the first row that may come again
-    if rows <= horizon:
+def _forgettable(
+    log: bytes, row_bytes: int, horizon: int, committed: Sequence[int], old: int
+) -> int:
+    """Rows at the front that neither a row to come, nor one that may come again, looks at. Of the
+    rows, the first `old` were there before.
+    """
+    if len(log) // row_bytes <= horizon:
         return 0
+    first = rows = old
     limit = {seq >> OFFSET_BITS: seq for seq in committed}
     unsettled = set(limit)
     while unsettled and rows > 0:

@@ -1,12 +1,22 @@
 """Stage 2: users' logs in Redis, slid by one script call for each 384 users of a partition.
 
     key    <prefix>:{<partition>}:w:<user>     the braces keep a partition on one shard
-    value  the user's rows, in the order in which they were accepted
+    value  the user's rows in a circle, of `capacity` slots; little endian
+             head    bytes of a row, capacity, slot of the oldest row, MAGIC, rows, sources (2 bytes
+                     each); the latest at_ms (8)
+             newest  of each source: offset + 1 (6), tag (2)
+             marks   2 bytes of the event id in each slot
+             slots   the rows, in the order in which they were accepted
     key    <prefix>:{<partition>}:committed    newest committed seqs that anybody told
 
 The script (windows.lua) repeats `core.window.accept`, and writes a log only with rows that it did
 not have: redelivery, a batch that failed half-way, and a worker that lost its partition change
 nothing. A log expires when its user was silent for a window's span and an hour.
+
+Nearly always a row is plainly new. The front of a log tells as much, so the script writes it into
+the oldest row's slot, and the log is read by an MGET right behind: between the two it can have
+changed. Then its newest row is not the one that we sent, and the call is made again, which answers
+with the logs as our rows saw them.
 
 Rows are grouped and logs put together on the event loop, which is cheap; the call waits in a
 thread. Chunks are called at the same time, so that one is read while Redis works on the next.
@@ -14,6 +24,7 @@ thread. Chunks are called at the same time, so that one is read while Redis work
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Final
@@ -26,6 +37,9 @@ from stream_app.core.window import Ints, Logs, Rows, WindowPolicy, source_tag
 from stream_app.edges.redis_client import Client, Script
 
 GRACE_S: Final = 3600
+
+_HEAD: Final = struct.Struct("<HHH2sHHq")
+_MAGIC: Final = b"\x01L"
 
 
 class RedisWindows:
@@ -88,29 +102,61 @@ class RedisWindows:
         head, known = shard + b"w:", shard + b"committed"
         tag = source_tag(source.topic).to_bytes(2, "little")
         limits = b"".join(seq.to_bytes(8, "little") for seq in committed)
-        ends = np.cumsum(counts) * self._row.itemsize
+        size = self._row.itemsize
+        ends = np.cumsum(counts) * size
         packed_counts = counts.astype("<u4").tobytes()
         calls = []
         for begin in range(0, len(names), self._chunk_users):
             end = min(begin + self._chunk_users, len(names))
-            calls.append(
-                self._script(
-                    [*(head + name for name in names[begin:end]), known],
-                    (
-                        *self._settings,
-                        tag,
-                        limits,
-                        packed_counts[4 * begin : 4 * end],
-                        data[int(ends[begin - 1]) if begin else 0 : int(ends[end - 1])],
-                    ),
-                )
+            keys = [head + name for name in names[begin:end]]
+            own = ends[begin:end].tolist()
+            args = (
+                *self._settings,
+                tag,
+                limits,
+                packed_counts[4 * begin : 4 * end],
+                data[int(ends[begin - 1]) if begin else 0 : own[-1]],
             )
+            calls.append(self._chunk(keys, known, args, [data[at - size : at] for at in own]))
         logs: list[bytes] = []
         odd: list[tuple[int, Ints]] = []
-        for reply in await all_ended(calls):
-            odd += _unpacked(reply.pop(), len(logs), counts)
-            logs += reply
+        for some, places in await all_ended(calls):
+            odd += _unpacked(places, len(logs), counts)
+            logs += some
         return logs, odd
+
+    async def _chunk(
+        self,
+        keys: Sequence[bytes],
+        known: bytes,
+        args: Sequence[bytes | int],
+        newest: Sequence[bytes],
+    ) -> tuple[list[bytes], bytes]:
+        """The logs of a chunk's users, and what the script says of places. `newest`: the last row
+        that we send of each user.
+        """
+        while True:
+            (places, whole, *as_seen), values = await self._script.and_read(
+                [*keys, known], args, keys
+            )
+            logs = [_in_order(value) for value in values]
+            ends = list(newest)
+            for which, log in zip(np.frombuffer(whole, "<u4").tolist(), as_seen, strict=True):
+                logs[which], ends[which] = log, b""
+            if all(map(bytes.endswith, logs, ends)):
+                return logs, places
+
+
+def _in_order(value: bytes | None) -> bytes:
+    """The rows of a stored log, the oldest first."""
+    if value is None or value[6:8] != _MAGIC:
+        return b""
+    width, capacity, start, _, count, sources, _ = _HEAD.unpack_from(value)
+    base = _HEAD.size + 8 * sources + 2 * capacity
+    begin, most = base + start * width, capacity - start
+    if count <= most:
+        return value[begin : begin + count * width]
+    return value[begin:] + value[base : base + (count - most) * width]
 
 
 def _packed(rows: Rows, order: Ints) -> bytes:

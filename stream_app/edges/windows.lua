@@ -5,10 +5,16 @@
 --       committed seqs (8 bytes each), rows of each user (4 bytes each), the rows, user by user
 --
 -- A row begins with at_ms (8 bytes), id (8), offset + 1 (6), source tag (2), little endian. Offsets
--- are compared as numbers: 48 bits fit a double, a whole seq does not.
+-- are compared as numbers: 48 bits fit a double, a whole seq does not. How a log is stored says
+-- redis_log.py.
 --
--- Replies with each user's log as these rows see it, then one string about the users not all of
--- whose rows were appended: number in the chunk (4 bytes), place of each row (4 bytes each).
+-- Redis 7 reads every byte of a string that it hands to Lua, a microsecond for each KB. So the usual
+-- case, rows that are plainly new, looks at the front of a log alone and writes into it in place
+-- (`appended`); all else takes the log as a whole (`slid`). Both answer alike.
+--
+-- Replies with a string about the users not all of whose rows were appended: number in the chunk
+-- (4 bytes), place of each row (4 bytes each); then the numbers of those whose logs were taken as a
+-- whole (4 bytes each), and these logs as the rows see them. Logs of all others are to be read after.
 
 local known_key = table.remove(KEYS)
 local R, horizon = tonumber(ARGV[1]), tonumber(ARGV[2]) * tonumber(ARGV[1])
@@ -128,7 +134,7 @@ local function forgettable(log, old, user)
   if #log <= horizon then
     return 0
   end
-  local first = limit[tag] and old or #log + 1
+  local first = old
   local open = sources
   if sources > 1 then
     for source in pairs(limit) do
@@ -152,14 +158,184 @@ local function forgettable(log, old, user)
   return math.max(0, first - 1 - horizon)
 end
 
-local reply, odd, at = {}, {}, 1
-for user, key in ipairs(KEYS) do
-  local log = call('GET', key) or ''
-  local old = #log + 1
-  if #log % R ~= 0 then
-    return redis.error_reply('WINDOWROW the log of a user is not made of rows of ' .. R .. ' bytes')
+-- ---- how a log is stored -----------------------------------------------------------------------
+
+local MAGIC, HEAD = '\1L', '<I2I2I2c2I2I2i8' -- row bytes, capacity, start, -, count, room, latest
+local ENTRIES = 20 -- bytes before the newest offset + 1 and tag of each source, 8 bytes each
+local WALK = 24 -- rows to look at one by one; beyond, a log as a whole costs less
+local FRONT = ENTRIES + 8 + 2 * (horizon / R + 2)
+
+-- The rows of a log in their order, and how many there is room for.
+local function unrolled(value)
+  if sub(value, 7, 8) ~= MAGIC then -- as it was stored before there were heads: rows alone
+    if #value % R ~= 0 then
+      return redis.error_reply('WINDOWROW the log of a user is not made of rows of ' .. R .. ' bytes')
+    end
+    return value
   end
-  local stop = at + unpack('<I4', counts, 4 * user - 3) * R
+  local bytes, capacity, start, _, count, room = unpack(HEAD, value)
+  if bytes ~= R then
+    return redis.error_reply('WINDOWROW the log of a user has rows of ' .. bytes .. ' bytes')
+  end
+  local base = ENTRIES + 8 * room + 2 * capacity
+  local begin = base + start * R
+  local most = math.min(count, capacity - start) * R
+  local log = sub(value, begin + 1, begin + most)
+  if most < count * R then
+    log = log .. sub(value, base + 1, base + count * R - most)
+  end
+  return log
+end
+
+local function rolled(log)
+  local count = #log / R
+  local most = horizon / R + 2
+  local capacity = count + math.max(2, math.floor(count / 4))
+  if capacity > most then
+    capacity = math.max(most, count)
+  end
+  local marks, newest, latest, room = {}, {}, unpack('<i8', log), 0
+  for row = 1, #log, R do
+    local at_ms, mark, _, offset, source = unpack('<i8c2c6I6c2', log, row)
+    marks[#marks + 1] = mark
+    room = newest[source] and room or room + 1
+    newest[source] = math.max(offset, newest[source] or 0)
+    latest = math.max(latest, at_ms)
+  end
+  local front = { pack(HEAD, R, capacity, 0, MAGIC, count, room, latest) }
+  for source, offset in pairs(newest) do
+    front[#front + 1] = pack('<I6c2', offset, source)
+  end
+  local spare = capacity - count
+  front[#front + 1] = table.concat(marks)
+  front[#front + 1] = string.rep('\0', 2 * spare)
+  front[#front + 1] = log
+  front[#front + 1] = string.rep('\0', R * spare)
+  return table.concat(front)
+end
+
+-- A number in a command is written with 17 digits, which takes longer than the command does.
+local written = setmetatable({}, {
+  __index = function(known, number)
+    known[number] = string.format('%d', number)
+    return known[number]
+  end,
+})
+
+-- ---- rows that are plainly new -----------------------------------------------------------------
+
+local function has(marks, mark)
+  local found = find(marks, mark, 1, true)
+  while found and found % 2 == 0 do
+    found = find(marks, mark, found + 1, true)
+  end
+  return found
+end
+
+-- Writes `text` at the byte `at`, `width` bytes each of the slots from `slot` on, in a circle.
+local function put(key, base, width, slot, capacity, text)
+  local most = (capacity - slot) * width
+  local at = written[base + slot * width]
+  if #text <= most then
+    call('SETRANGE', key, at, text)
+  else
+    call('SETRANGE', key, at, sub(text, 1, most))
+    call('SETRANGE', key, written[base], sub(text, most + 1))
+  end
+end
+
+-- Appends a user's rows from `at` to `stop` in place. False if one may be a duplicate, late, or was
+-- judged before, and if there is no room: then nothing was written.
+local function appended(key, at, stop)
+  local front = call('GETRANGE', key, '0', written[FRONT - 1])
+  if sub(front, 7, 8) ~= MAGIC then
+    return false
+  end
+  local bytes, capacity, start, _, count, room, latest = unpack(HEAD, front)
+  if bytes ~= R then
+    return false
+  end
+  local marks_at = ENTRIES + 8 * room
+  local base = marks_at + 2 * capacity
+  if #front < base then
+    front = call('GETRANGE', key, '0', written[base - 1])
+  end
+
+  local newest, mine = limit[tag] or 0, nil
+  local pending, closed = 0, {} -- sources whose newest rows may come again; those seen to the end
+  for entry = ENTRIES, marks_at - 1, 8 do
+    local offset, source = unpack('<I6c2', front, entry + 1)
+    if source == tag then
+      mine = entry
+      newest = offset > newest and offset or newest
+    end
+    if limit[source] and offset > limit[source] then
+      pending = pending + 1
+    else
+      closed[source] = true
+    end
+  end
+  if not mine then
+    return false
+  end
+
+  local marks, fresh = sub(front, marks_at + 1, base), ''
+  for row = at, stop - 1, R do
+    local at_ms, mark, _, offset = unpack('<i8c2c6I6', rows, row)
+    if offset <= newest or at_ms + lateness < latest or has(marks, mark) or has(fresh, mark) then
+      return false
+    end
+    newest, latest = offset, at_ms > latest and at_ms or latest
+    fresh = fresh .. mark
+  end
+
+  local spare, gone = count - horizon / R, 0 -- as `forgettable`
+  if spare > 0 then
+    local first, back = count, 0
+    -- Of one source alone, what lies before the last `spare` rows must stay in any case.
+    while pending > 0 and not (room == 1 and back == spare) do
+      back = back + 1
+      if back == count or back > WALK then
+        return false
+      end
+      local seq_at = base + (start + count - back) % capacity * R + SEQ
+      local offset, source = unpack('<I6c2', call('GETRANGE', key, written[seq_at], written[seq_at + 7]))
+      if limit[source] and offset > limit[source] then
+        first = count - back
+      elseif not closed[source] then
+        pending, closed[source] = pending - 1, true
+      end
+    end
+    gone = math.max(0, first - horizon / R)
+  end
+  local kept = count - gone
+  local total = kept + (stop - at) / R
+  if total > capacity or capacity > 2 * (total + 16) then
+    return false
+  end
+  start = (start + gone) % capacity
+  local slot = (start + kept) % capacity
+  put(key, base, R, slot, capacity, sub(rows, at, stop - 1))
+  put(key, marks_at, 2, slot, capacity, fresh)
+  local head = pack(HEAD, R, capacity, start, MAGIC, total, room, latest)
+    .. sub(front, ENTRIES + 1, mine)
+    .. pack('<I6c2', newest, tag)
+    .. sub(front, mine + 9, marks_at)
+  call('SETRANGE', key, '0', head) -- last: what was written before it does not count without it
+  call('EXPIRE', key, ttl)
+  return true
+end
+
+-- ---- all others --------------------------------------------------------------------------------
+
+-- A user's log as the rows from `at` to `stop` see it, and their places unless all were appended.
+local function slid(key, user, at, stop)
+  local value = call('GET', key) or ''
+  local log = unrolled(value)
+  if type(log) == 'table' then
+    return log
+  end
+  local old = #log + 1
   local newest, places, mended = newest_of(log), nil, false
 
   while at < stop and unpack('<I6', rows, at + SEQ) <= newest do
@@ -211,16 +387,30 @@ for user, key in ipairs(KEYS) do
 
   local gone = forgettable(log, old, user)
   if tail > old or mended or gone > 0 then
-    call('SET', key, gone > 0 and sub(log, gone + 1) or log, 'EX', ttl)
+    call('SET', key, rolled(gone > 0 and sub(log, gone + 1) or log), 'EX', ttl)
   end
+  return log, places
+end
 
-  reply[user] = log
-  if places then
-    odd[#odd + 1] = pack('<I4', user - 1)
-    for _, place in ipairs(places) do
-      odd[#odd + 1] = pack('<i4', place)
+local odd, whole, logs, at = {}, {}, {}, 1
+for user, key in ipairs(KEYS) do
+  local stop = at + unpack('<I4', counts, 4 * user - 3) * R
+  if not appended(key, at, stop) then
+    local log, places = slid(key, user, at, stop)
+    if type(log) == 'table' then
+      return log -- an error
+    end
+    whole[#whole + 1] = pack('<I4', user - 1)
+    logs[#logs + 1] = log
+    if places then
+      odd[#odd + 1] = pack('<I4', user - 1)
+      for _, place in ipairs(places) do
+        odd[#odd + 1] = pack('<i4', place)
+      end
     end
   end
+  at = stop
 end
-reply[#KEYS + 1] = table.concat(odd)
-return reply
+table.insert(logs, 1, table.concat(whole))
+table.insert(logs, 1, table.concat(odd))
+return logs

@@ -262,8 +262,68 @@ async def test_redis_keeps_only_what_may_be_needed(client: Redis) -> None:
         store = RedisWindows(client, "lean", ROW, POLICY, executor=pool)
         for n in range(30):
             await slide(store, [(b"a", Act(n, n, n))], [committed(EVENTS, n)])
-    # The horizon of a coming event, and of the one that is not committed yet.
-    assert client.strlen("lean:{0}:w:a") == (POLICY.horizon + 1) * ROW.itemsize
+    # The horizon of a coming event, and of the one that is not committed yet; a slot to spare.
+    slots = POLICY.horizon + 2
+    assert client.strlen("lean:{0}:w:a") == 20 + 8 + slots * (2 + ROW.itemsize)
+
+
+async def test_a_log_of_rows_alone_as_it_was_stored_once_is_gone_on_with(client: Redis) -> None:
+    history = [Act(1000 + n, n, n) for n in range(12)]
+    client.set("once:{0}:w:a", rows_of(history[:8]).tobytes())
+    with ThreadPoolExecutor(1) as pool:
+        store = RedisWindows(client, "once", ROW, POLICY, executor=pool)
+        for at in (8, 9, 10):
+            (found,) = await slide(store, [(b"a", history[at])], [committed(EVENTS, at)])
+            assert found == history[at - 3 : at + 1]
+
+
+class Meddling:
+    """A client whose server has something else happen between a script and a read behind it."""
+
+    def __init__(self, client: Redis, happens: Callable[[], object]) -> None:
+        self._client, self._happens = client, happens
+        self.calls = 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._client, name)
+
+    def pipeline(self, transaction: bool) -> Meddling:
+        self._commands: list[tuple[object, ...]] = []
+        return self
+
+    def execute_command(self, *command: object) -> None:
+        self._commands.append(command)
+
+    def execute(self, raise_on_error: bool) -> list[object]:
+        script, read = self._commands
+        found = [self._client.execute_command(*script)]
+        self.calls += 1
+        if self.calls == 1:
+            self._happens()
+        return [*found, self._client.execute_command(*read)]
+
+
+@pytest.mark.parametrize("what", ["evicted", "slid on by somebody else"])
+async def test_what_happens_between_script_and_read_is_noticed(client: Redis, what: str) -> None:
+    history = [Act(1000 + n, n, n) for n in range(12)]
+    prefix = f"t{next(prefixes)}"
+    with ThreadPoolExecutor(1) as pool:
+        other = RedisWindows(client, prefix, ROW, POLICY, executor=pool)
+        await slide(other, [(b"a", act) for act in history[:10]], [committed(EVENTS, 0)])
+
+        def happens() -> None:
+            if what == "evicted":
+                client.delete(f"{prefix}:{{0}}:w:a")
+            else:
+                asyncio.run(slide(other, [(b"a", history[11])], [committed(EVENTS, 11)]))
+
+        meddling = Meddling(client, happens)
+        with ThreadPoolExecutor(1) as own:
+            store = RedisWindows(meddling, prefix, ROW, POLICY, executor=own)  # type: ignore[arg-type]
+            client.script_load(store._script._text)
+            (found,) = await slide(store, [(b"a", history[10])], [committed(EVENTS, 10)])
+    assert meddling.calls == 2
+    assert found == (history[10:11] if what == "evicted" else history[7:11])
 
 
 @pytest.mark.parametrize("pending", [True, False])
