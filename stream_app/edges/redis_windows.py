@@ -25,7 +25,7 @@ thread. Chunks are called at the same time, so that one is read while Redis work
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Final
 
@@ -38,8 +38,8 @@ from stream_app.edges.redis_client import Client, Script
 
 GRACE_S: Final = 3600
 
-_HEAD: Final = struct.Struct("<HHH2sHHq")
-_MAGIC: Final = b"\x01L"
+HEAD_BYTES: Final = 20
+_HEAD: Final = struct.Struct("<2xHH2xHH").unpack_from  # slots, that of the oldest, rows, sources
 
 
 class RedisWindows:
@@ -54,7 +54,7 @@ class RedisWindows:
         *,
         executor: Executor,
         ttl_s: int | None = None,
-        chunk_users: int = 384,
+        chunk_users: int = 512,
     ) -> None:
         """`ttl_s`: seconds after which a silent user is forgotten; the span and an hour if None."""
         self._prefix = prefix
@@ -76,9 +76,10 @@ class RedisWindows:
         user = np.fromiter(map(number.__getitem__, users), np.int64, len(users))
         order = np.argsort(user, kind="stable")
         counts = np.bincount(user)
-        logs, odd = await self._call(source, names, _packed(rows, order), counts, committed)
+        logs, lengths, odd = await self._call(
+            source, names, _packed(rows, order), counts, committed
+        )
 
-        lengths = np.fromiter(map(len, logs), np.int64, len(logs)) // self._row.itemsize
         first = np.cumsum(lengths) - lengths
         own = np.cumsum(counts) - counts  # the first of a user's rows among the grouped ones
         grouped = np.arange(len(users)) + np.repeat(first + lengths - counts - own, counts)
@@ -96,8 +97,8 @@ class RedisWindows:
         data: bytes,
         counts: Ints,
         committed: Sequence[int],
-    ) -> tuple[list[bytes], list[tuple[int, Ints]]]:
-        """The users' logs, and the places of those users not all of whose rows were appended."""
+    ) -> tuple[list[memoryview], Ints, list[tuple[int, Ints]]]:
+        """The users' logs in pieces, rows of each, and places where not all rows were appended."""
         shard = f"{self._prefix}:{{{source.partition}}}:".encode()
         head, known = shard + b"w:", shard + b"committed"
         tag = source_tag(source.topic).to_bytes(2, "little")
@@ -118,12 +119,14 @@ class RedisWindows:
                 data[int(ends[begin - 1]) if begin else 0 : own[-1]],
             )
             calls.append(self._chunk(keys, known, args, [data[at - size : at] for at in own]))
-        logs: list[bytes] = []
+        pieces: list[memoryview] = []
+        lengths: list[int] = []
         odd: list[tuple[int, Ints]] = []
-        for some, places in await all_ended(calls):
-            odd += _unpacked(places, len(logs), counts)
-            logs += some
-        return logs, odd
+        for some, rows, places in await all_ended(calls):
+            odd += _unpacked(places, len(lengths), counts)
+            pieces += some
+            lengths += rows
+        return pieces, np.array(lengths, np.int64), odd
 
     async def _chunk(
         self,
@@ -131,32 +134,46 @@ class RedisWindows:
         known: bytes,
         args: Sequence[bytes | int],
         newest: Sequence[bytes],
-    ) -> tuple[list[bytes], bytes]:
-        """The logs of a chunk's users, and what the script says of places. `newest`: the last row
-        that we send of each user.
+    ) -> tuple[list[memoryview], list[int], bytes]:
+        """Of a chunk's users their logs in pieces, rows of each, and what the script says of
+        places. `newest`: the last row that we send of each user.
         """
         while True:
             (places, whole, *as_seen), values = await self._script.and_read(
                 [*keys, known], args, keys
             )
-            logs = [_in_order(value) for value in values]
-            ends = list(newest)
-            for which, log in zip(np.frombuffer(whole, "<u4").tolist(), as_seen, strict=True):
-                logs[which], ends[which] = log, b""
-            if all(map(bytes.endswith, logs, ends)):
-                return logs, places
+            numbers = np.frombuffer(whole, "<u4").tolist()
+            found = self._in_order(values, dict(zip(numbers, as_seen, strict=True)), newest)
+            if found:
+                return *found, places
 
-
-def _in_order(value: bytes | None) -> bytes:
-    """The rows of a stored log, the oldest first."""
-    if value is None or value[6:8] != _MAGIC:
-        return b""
-    width, capacity, start, _, count, sources, _ = _HEAD.unpack_from(value)
-    base = _HEAD.size + 8 * sources + 2 * capacity
-    begin, most = base + start * width, capacity - start
-    if count <= most:
-        return value[begin : begin + count * width]
-    return value[begin:] + value[base : base + (count - most) * width]
+    def _in_order(
+        self, values: Sequence[bytes | None], as_seen: Mapping[int, bytes], newest: Sequence[bytes]
+    ) -> tuple[list[memoryview], list[int]] | None:
+        """The rows of logs, the oldest first, without a copy of them; None if one was changed."""
+        size = self._row.itemsize
+        pieces: list[memoryview] = []
+        lengths: list[int] = []
+        for user, value in enumerate(values):
+            if user in as_seen:
+                pieces.append(memoryview(as_seen[user]))
+                lengths.append(len(as_seen[user]) // size)
+                continue
+            if value is None:
+                return None
+            slots, start, rows, sources = _HEAD(value)
+            base = HEAD_BYTES + 8 * sources + 2 * slots
+            begin, end = base + start * size, base + (start + rows) * size
+            circle = slots * size
+            last = end - size if end - size < base + circle else end - size - circle
+            if value[last : last + size] != newest[user]:
+                return None
+            view = memoryview(value)
+            pieces.append(view[begin:end])
+            if end > base + circle:
+                pieces.append(view[base : end - circle])
+            lengths.append(rows)
+        return pieces, lengths
 
 
 def _packed(rows: Rows, order: Ints) -> bytes:

@@ -98,6 +98,10 @@ local function end_before(log, offset)
 end
 
 local function is_late(log, at_ms, begin, stop)
+  -- Accepted rows are not late themselves: if the last one is not after us, none makes us late.
+  if begin == stop or unpack('<i8', log, stop - R) <= at_ms then
+    return false
+  end
   for row = begin, stop - 1, R do
     if unpack('<i8', log, row) > at_ms + lateness then
       return true
@@ -161,9 +165,12 @@ end
 -- ---- how a log is stored -----------------------------------------------------------------------
 
 local MAGIC, HEAD = '\1L', '<I2I2I2c2I2I2i8' -- row bytes, capacity, start, -, count, room, latest
-local ENTRIES = 20 -- bytes before the newest offset + 1 and tag of each source, 8 bytes each
+local SPARE = 4 -- slots beyond the horizon, for rows that may come again
 local WALK = 24 -- rows to look at one by one; beyond, a log as a whole costs less
-local FRONT = ENTRIES + 8 + 2 * (horizon / R + 2)
+local ENTRIES = 20 -- bytes before the newest offset + 1 and tag of each source, 8 bytes each
+local horizon_rows = horizon / R
+local most_rows = horizon_rows + SPARE
+local FRONT = ENTRIES + 8 + 2 * most_rows -- bytes of head, entry and marks of a log of one source
 
 -- The rows of a log in their order, and how many there is room for.
 local function unrolled(value)
@@ -189,11 +196,8 @@ end
 
 local function rolled(log)
   local count = #log / R
-  local most = horizon / R + 2
-  local capacity = count + math.max(2, math.floor(count / 4))
-  if capacity > most then
-    capacity = math.max(most, count)
-  end
+  local most = count + math.max(2, math.floor(count / 4))
+  local capacity = count > most_rows and most or math.min(most, most_rows)
   local marks, newest, latest, room = {}, {}, unpack('<i8', log), 0
   for row = 1, #log, R do
     local at_ms, mark, _, offset, source = unpack('<i8c2c6I6c2', log, row)
@@ -244,6 +248,38 @@ local function put(key, base, width, slot, capacity, text)
   end
 end
 
+-- How many rows stand before the first that may come again, if that is told by a few rows.
+local function first_open(key, base, capacity, start, count, pending, closed)
+  local function at(row)
+    local seq = base + (start + row) % capacity * R + SEQ
+    return unpack('<I6c2', call('GETRANGE', key, written[seq], written[seq + 7]))
+  end
+  local first = count
+  if pending == 1 and next(closed) == nil then -- of one source alone, so offsets ascend
+    local low = horizon_rows -- rows before it stay in any case
+    while low < first do
+      local middle = math.floor((low + first) / 2)
+      if at(middle) > limit[tag] then
+        first = middle
+      else
+        low = middle + 1
+      end
+    end
+    return first
+  end
+  for row = count - 1, math.max(1, count - WALK), -1 do
+    local offset, source = at(row)
+    if limit[source] and offset > limit[source] then
+      first = row
+    elseif not closed[source] then
+      pending, closed[source] = pending - 1, true
+      if pending == 0 then
+        return first
+      end
+    end
+  end
+end
+
 -- Appends a user's rows from `at` to `stop` in place. False if one may be a duplicate, late, or was
 -- judged before, and if there is no room: then nothing was written.
 local function appended(key, at, stop)
@@ -262,7 +298,7 @@ local function appended(key, at, stop)
   end
 
   local newest, mine = limit[tag] or 0, nil
-  local pending, closed = 0, {} -- sources whose newest rows may come again; those seen to the end
+  local pending, closed = 0, {} -- sources with rows that may come again, and those without
   for entry = ENTRIES, marks_at - 1, 8 do
     local offset, source = unpack('<I6c2', front, entry + 1)
     if source == tag then
@@ -289,32 +325,20 @@ local function appended(key, at, stop)
     fresh = fresh .. mark
   end
 
-  local spare, gone = count - horizon / R, 0 -- as `forgettable`
-  if spare > 0 then
-    local first, back = count, 0
-    -- Of one source alone, what lies before the last `spare` rows must stay in any case.
-    while pending > 0 and not (room == 1 and back == spare) do
-      back = back + 1
-      if back == count or back > WALK then
-        return false
-      end
-      local seq_at = base + (start + count - back) % capacity * R + SEQ
-      local offset, source = unpack('<I6c2', call('GETRANGE', key, written[seq_at], written[seq_at + 7]))
-      if limit[source] and offset > limit[source] then
-        first = count - back
-      elseif not closed[source] then
-        pending, closed[source] = pending - 1, true
-      end
+  local gone = 0
+  if count > horizon_rows then
+    local first = pending == 0 and count or first_open(key, base, capacity, start, count, pending, closed)
+    if not first then
+      return false
     end
-    gone = math.max(0, first - horizon / R)
+    gone = math.max(0, first - horizon_rows)
   end
-  local kept = count - gone
-  local total = kept + (stop - at) / R
-  if total > capacity or capacity > 2 * (total + 16) then
+  local total = count - gone + (stop - at) / R
+  if total > capacity or capacity > 2 * (total + most_rows) then
     return false
   end
   start = (start + gone) % capacity
-  local slot = (start + kept) % capacity
+  local slot = (start + count - gone) % capacity
   put(key, base, R, slot, capacity, sub(rows, at, stop - 1))
   put(key, marks_at, 2, slot, capacity, fresh)
   local head = pack(HEAD, R, capacity, start, MAGIC, total, room, latest)
@@ -356,14 +380,13 @@ local function slid(key, user, at, stop)
   local tail = old -- in `log`: accepted rows before it, rows to judge after it
   if at < stop then
     log = log .. sub(rows, at, stop - 1)
-    local newest_ms = old > 1 and unpack('<i8', log, old - R)
     while at < stop do
       local at_ms, id = unpack('<i8c8', rows, at)
       local begin = tail > horizon and tail - horizon or 1
       local place
       if find_row(log, id, ID, begin) < tail then
         place = DUPLICATE
-      elseif newest_ms and at_ms < newest_ms and is_late(log, at_ms, begin, tail) then
+      elseif is_late(log, at_ms, begin, tail) then
         place = LATE
       end
       if place then
@@ -379,7 +402,7 @@ local function slid(key, user, at, stop)
         if places then
           places[#places + 1] = (tail - 1) / R
         end
-        tail, newest_ms = tail + R, at_ms
+        tail = tail + R
       end
       at = at + R
     end
