@@ -221,6 +221,8 @@ LOOK_ALIKES: Final[dict[str, Callable[[World], list[Part]]]] = {
     )
 }
 
+CROWDS: Final = frozenset(f.__name__ for f in (flash_sale, viral_link, welcome_offer))  # many users
+
 
 def look_alike(world: World, kind: str, *, start_ms: float, pace: float = 1.0) -> list[Script]:
     """The scripts of one such scene. `pace` stretches the time over which its people come."""

@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from models.dataset import Dataset, concat, read, read_labels, split
 from models.schema import Schema
+from models.simulate.look_alikes import CROWDS
 from models.training.batches import Weights
 from models.training.parts import CALIBRATE, CHOOSE, FIT, NOBODY, SHARES, Parts, by_lot
 from models.training.replicas import replicas
@@ -29,6 +30,7 @@ from stream_app.core.window import Ints, WindowPolicy
 
 ENOUGH: Final = 20  # anomalies, to choose and to calibrate by
 SIMULATED_PRIOR: Final = 0.01  # share of anomalies to expect, if only simulated ones are known
+CROWDS_WEIGH: Final = 5.0  # of 1 to 10 none cost average precision on draws to choose by
 _COLD: Final = 0.08  # of a replica: its windows have hardly begun
 
 ValidUse = Literal["fit", "select"]
@@ -45,6 +47,9 @@ class Sources(Struct, frozen=True, kw_only=True):
     history: Sequence[Path] = ()  # earlier events of users of `valid`: they fill windows, no more
     simulate: float = 1.0  # simulated events together, against the labelled ones; 0: none
     replicas: int | None = None  # 4, or 8 on a GPU
+    crowds: float = (
+        CROWDS_WEIGH  # weight of an event of an honest crowd, a flash sale for one, in the loss
+    )
 
     def check(self) -> None:
         """Raises Misconfigured."""
@@ -59,6 +64,8 @@ class Sources(Struct, frozen=True, kw_only=True):
             raise Misconfigured(f"--valid-use is fit or select, not {self.valid_use!r}")
         if not self.simulate >= 0 or self.replicas == 0:
             raise Misconfigured("--simulate must be 0 or more, and there must be a replica")
+        if not self.crowds > 0:
+            raise Misconfigured("--crowds must be more than 0")
 
     def files(self) -> list[Path]:
         return [*self.data, *self.labels, *self.valid, *self.valid_labels, *self.history]
@@ -112,7 +119,7 @@ def gather_material(
     draws[0].judges = len(draws) == 1  # later events judge, where there are such
     if sources.simulate > 0:
         draws += _simulated(sources, base, of_user, schema, policy, seed, watch)
-    return _together(draws, sources.simulate)
+    return _together(draws, sources.simulate, sources.crowds)
 
 
 def _valid(
@@ -170,7 +177,15 @@ def _simulated(
     return draws
 
 
-def _together(draws: list[_Draw], simulate: float) -> Material:
+def crowded(data: Dataset, crowds: float) -> Weights:
+    """(events,) `crowds` for events of look-alikes of many users, 1 for all others. There are few
+    such scenes in any data, and many users in each, who would be alerted together.
+    """
+    named = np.array(data.of("look_alike"), np.str_)
+    return np.where(np.isin(named, sorted(CROWDS)), crowds, 1.0).astype(np.float32)
+
+
+def _together(draws: list[_Draw], simulate: float, crowds: float) -> Material:
     labelled = [d for d in draws if d.labelled]
     judging = [d for d in labelled if d.judges]
     if not _enough(judging):
@@ -192,6 +207,7 @@ def _together(draws: list[_Draw], simulate: float) -> Material:
     weight = np.zeros(len(data), np.float32)
     weight[fit_real] = 1.0
     weight[fit_made] = simulate * len(fit_real) / max(len(fit_made), 1) if len(fit_real) else 1.0
+    weight *= crowded(data, crowds)
     fit_on = np.sort(np.concatenate([fit_real, fit_made]))
     pretrain_on = positions(FIT, draws[:1])
     if not len(fit_on):

@@ -126,5 +126,6 @@ def _begin(session: Session, sources: Sources, options: Options, start: Start | 
         "valid_use": sources.valid_use,
         "simulate": sources.simulate,
         "replicas": sources.replicas,
+        "crowds": sources.crowds,
     }
     session.begin(asked, sources.files(), options.fresh)

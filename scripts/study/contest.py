@@ -44,7 +44,7 @@ from models.network import Network
 from models.schema import Schema
 from models.training import objective
 from models.training.finish import calibrated
-from models.training.material import Material
+from models.training.material import CROWDS_WEIGH, Material, crowded
 from models.training.members import Plan, fit_members
 from models.training.options import Options
 from models.training.parts import CALIBRATE, CHOOSE, by_lot
@@ -71,6 +71,7 @@ class Entrant(Struct, frozen=True, kw_only=True):
     counted: bool = True  # encoders see counts over the window
     guessing: bool = True  # encoders learn to guess events, beside the labels
     pure: bool = False
+    crowds: float = CROWDS_WEIGH  # weight of honest crowds in the loss
     options: dict[str, Any] = {}
     seeds: int = 0  # at most; 0: as many as asked
 
@@ -163,7 +164,7 @@ def load(folder: Path, schema: Schema, memory: Kept) -> Read:
 # -- recipes ----------------------------------------------------------------------------------
 
 
-def material(known: Read, seed: int) -> Material:
+def material(known: Read, seed: int, crowds: float) -> Material:
     """Replicas to fit to; users and campaigns of the validation draws by halves to choose and to
     calibrate by.
     """
@@ -179,7 +180,7 @@ def material(known: Read, seed: int) -> Material:
             found.append(p.events[drawn == number] + at)
     weight = np.zeros(len(data), np.float32)
     fit_on = np.concatenate(fit)
-    weight[fit_on] = 1.0
+    weight[fit_on] = crowded(data, crowds)[fit_on]
     return Material(
         data=data,
         weight=weight,
@@ -205,7 +206,7 @@ def enter(folder: Path, entrant: Entrant, seed: int, device: str) -> str:
 
     schema = entrant.read_as
     known = load(folder, schema, Kept())
-    learnt = material(known, seed)
+    learnt = material(known, seed, entrant.crowds)
     where = Processes(torch.device(device))
     options = Options(
         schema=entrant.schema,

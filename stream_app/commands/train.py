@@ -31,6 +31,14 @@ def train(
         int | None,
         typer.Option(help="Copies of --data with simulated attacks; else 4, 8 on a GPU.", min=1),
     ] = None,
+    crowds: Annotated[
+        float,
+        typer.Option(
+            help="Weight in the loss of events that are labelled as honest crowds: flash_sale, "
+            "viral_link, welcome_offer.",
+            min=0.01,
+        ),
+    ] = 5.0,
     schema: asked.SchemaName = "shop",
     name: Annotated[str, typer.Option(help="Begins the version; else schema and preset.")] = "",
     preset: asked.Preset = asked.PresetName.TINY,
@@ -97,6 +105,7 @@ def train(
         history=history or [],
         simulate=simulate,
         replicas=replicas,
+        crowds=crowds,
     )
     options = Options(
         name=name,

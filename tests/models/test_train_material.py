@@ -141,7 +141,9 @@ def test_later_events_may_only_judge(shop: Schema, quiet: Files, later: Files) -
 def test_simulated_events_weigh_as_much_as_labelled_ones(
     shop: Schema, quiet: Files, later: Files
 ) -> None:
-    found, _ = material(shop, data=[later.data], labels=[later.labels], replicas=2, simulate=0.5)
+    found, _ = material(
+        shop, data=[later.data], labels=[later.labels], replicas=2, simulate=0.5, crowds=1.0
+    )
     file = found.data.file[found.fit_on]
     weight = found.weight[found.fit_on]
     real, made = weight[file == 0].sum(), weight[file > 0].sum()
@@ -163,6 +165,16 @@ def test_events_without_items_are_not_attacked_but_learnt_from(
     found, said = material(shop, data=[bare], replicas=1)
     assert any(line.startswith("no simulated attacks: no event has an item_id") for line in said)
     assert np.array_equal(found.fit_on, found.pretrain_on)
+
+
+def test_honest_crowds_weigh_more(shop: Schema, quiet: Files) -> None:
+    found, _ = material(shop, data=[quiet.data], replicas=2, crowds=3.0)
+    kinds = np.array(found.data.of("look_alike"))[found.fit_on]
+    crowd = np.isin(kinds, ["flash_sale", "viral_link", "welcome_offer"])
+    assert crowd.any()
+    assert (found.weight[found.fit_on] == np.where(crowd, 3.0, 1.0)).all()
+    with pytest.raises(Misconfigured, match="--crowds"):
+        material(shop, data=[quiet.data], crowds=0.0)
 
 
 def test_files_that_do_not_go_together_are_refused(shop: Schema, quiet: Files) -> None:
