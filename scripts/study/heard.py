@@ -75,7 +75,7 @@ def hear(folder: Path, entrant: Entrant, seed: int, device: str) -> dict[str, Ta
     """What both kinds say of every event of each part that the stack reads, by the part's name."""
     schema, where = entrant.read_as, torch.device(device)
     known = load(folder, schema, Kept())
-    learnt = material(known, seed)
+    learnt = material(known, seed, entrant.crowds)
     half = halves(learnt.data, seed)
     found: dict[str, list[Table]] = {}
     for number, kind in enumerate(KINDS):

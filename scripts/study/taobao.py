@@ -4,9 +4,10 @@
         [--folds all,0,1,2,3,4] [--seeds 5] [--draws 20] [--entrants FILE] [--baselines stack,...]
 
 `splits.py` says what a fold is: `all` has every family in training and in the test, the others each
-leave two out and are judged on these alone. `contest.py` fits and asks. What is in --work already
-is taken as it is. Processes run side by side: --jobs are the cores there are, --gpu-jobs of them
-feed --gpus.
+leave two out and are judged on these alone; `independent` trains as `all` does and is judged on
+attacks and look-alikes of another simulator (`independent.py`). `contest.py` fits and asks. What is
+in --work already is taken as it is. Processes run side by side: --jobs are the cores there are,
+--gpu-jobs of them feed --gpus.
 
 Figures are means over draws and seeds, with 95 % intervals by bootstrap of users, campaigns and
 seeds; differences are paired, on the same resamples.
@@ -32,12 +33,15 @@ from models.evaluate.panel import AP, AUC, BUDGETS, LOOK_ALIKE_AUC
 from models.evaluate.report import Report
 from models.evaluate.truth import Truth, joined
 from models.simulate.attacks import FAMILIES
-from scripts.study import splits
+from scripts.study import independent, splits
 from scripts.study.contest import BASELINES, Entrant, compete, enter, names, part, truth
 from scripts.study.crew import Crew, wait
+from scripts.study.independent_shop import Shop
 
 KINDS: Final = ("train", "valid", "test")
-UNSEEN: Final = "unseen"  # all folds but `all` together
+INDEPENDENT: Final = "independent"
+ALONE: Final = ("all", INDEPENDENT)  # folds with tests of their own kind; the others are one:
+UNSEEN: Final = "unseen"
 SHOWN: Final = {
     AP: "average precision", AUC: "ROC-AUC", "recall@0.1%": "recall at 0.1 %",
     "recall@1%": "recall at 1 %", "let_through@1%": "let through at 1 %",
@@ -50,16 +54,22 @@ def folder_of(work: Path, fold: str) -> Path:
 
 
 def absent(fold: str) -> tuple[str, ...]:
-    return () if fold == "all" else splits.FOLDS[int(fold)]
+    return () if fold in ALONE else splits.FOLDS[int(fold)]
 
 
 def write_files(data: Path, folder: Path, fold: str, replicas: int, draws: int) -> str:
     """The files of a fold, and the truth of its draws."""
     if not (folder / "history.jsonl").exists():
         real = splits.background(splits.read(data))
-        for name, one in splits.files(real, replicas, 3, draws, absent(fold)):
+        ours = 0 if fold == INDEPENDENT else draws
+        for name, one in splits.files(real, replicas, 3, ours, absent(fold)):
             if name != "history":
                 one.write(folder / f"{name}.jsonl")
+        if fold == INDEPENDENT:
+            shop = Shop(real)
+            for number in range(draws):
+                one = independent.test(shop, real.last, number, 1)
+                one.write(folder / f"test-{number}.jsonl")
         splits.Part(real.history).write(folder / "history.jsonl")  # last: all is there
     return fold
 
@@ -196,9 +206,9 @@ def report(
     until: float,
     began: float,
 ) -> None:
-    """Of the fold with all families, of the others together, and of each if asked."""
-    groups = {f: [folder] for f, folder in folders.items() if f == "all" or given.each}
-    if new := [folder for f, folder in folders.items() if f != "all"]:
+    """Of the folds that stand alone, of the others together, and of each if asked."""
+    groups = {f: [folder] for f, folder in folders.items() if f in ALONE or given.each}
+    if new := [folder for f, folder in folders.items() if f not in ALONE]:
         groups[UNSEEN] = new
     asked, at = [], {}
     for title, some in groups.items():
@@ -264,8 +274,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     given.out = given.out or given.work
     unknown = set(given.baselines.split(",")) - {*BASELINES, ""}
-    if unknown or set(given.folds.split(",")) - {"all", *map(str, range(len(splits.FOLDS)))}:
-        parser.error(f"there are the baselines {', '.join(BASELINES)} and the folds all, 0, 1, ...")
+    if unknown or set(given.folds.split(",")) - {*ALONE, *map(str, range(len(splits.FOLDS)))}:
+        there = f"the baselines {', '.join(BASELINES)} and the folds {', '.join(ALONE)}, 0, 1, ..."
+        parser.error(f"there are {there}")
     assert {family for fold in splits.FOLDS for family in fold} == set(FAMILIES)
     study(given)
 
