@@ -11,7 +11,8 @@ panel.py      all of these for one detector and draw
 details.py    decisions, calibration, delays, look-alikes, budgets kept, curves
 judge.py      for all detectors, paired
 run.py        an evaluation from files: inputs.py reads, contestants.py fit and score,
-              leak.py and drift.py look at the data
+              simulated.py splices attacks in where there are no labels,
+              leak.py and drift.py look at the data, notes.py tells what to know of it
 folder.py     report.json, report.md, report.html: tables.py, plots.py (charts.py, svg.py), page.py
 """
 

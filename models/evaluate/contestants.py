@@ -14,11 +14,12 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from models.baselines.detector import Detector, Draw, fit_draws
+from models.baselines.detector import Detector, fit_draws
 from models.calibration import ENOUGH, Calibration, fit
 from models.dataset import Dataset
 from models.evaluate.campaign_alerts import Alerted
 from models.evaluate.details import Scored, limit_of
+from models.evaluate.inputs import History
 from models.evaluate.panel import BUDGETS
 from stream_app.core.window import Ints
 
@@ -57,7 +58,7 @@ class Contestant(Protocol):
     name: str
     limits: dict[float, float]
 
-    def prepare(self, draws: Sequence[Draw]) -> None:
+    def prepare(self, history: History) -> None:
         """Fit, and set limits on what is to choose on."""
         ...
 
@@ -68,13 +69,15 @@ class Baseline:
     """A detector, with a calibration if there are labels to fit one to."""
 
     def __init__(self, detector: Detector, tasks: int) -> None:
-        self.name = detector.name
+        self.name, self.labels = detector.name, detector.labels
         self.limits: dict[float, float] = {}
         self._detector, self._tasks = detector, tasks
         self._scale: Scale | None = None
 
-    def prepare(self, draws: Sequence[Draw]) -> None:
-        fit_draws(self._detector, draws)
+    def prepare(self, history: History) -> None:
+        learns = self._detector.labels and history.taught
+        fit_draws(self._detector, history.taught if learns else history.draws)
+        draws = history.by
         raw = np.concatenate(
             [np.asarray(self._detector.score(d.data, d.choose_on), np.float64) for d in draws]
         )
@@ -109,7 +112,8 @@ class Shipped:
         if members:
             self.bundle = bundles.choose(self.bundle, members)
 
-    def prepare(self, draws: Sequence[Draw]) -> None:
+    def prepare(self, history: History) -> None:
+        draws = history.by
         clean = [d.choose_on[~d.data.anomalous[d.choose_on]] for d in draws]
         scores = [self.score(d.data, some) for d, some in zip(draws, clean, strict=True)]
         self.limits = _limits(np.concatenate(scores))

@@ -22,19 +22,27 @@ from stream_app.core.window import Ints, WindowPolicy
 
 
 class Inputs(Struct, frozen=True, kw_only=True):
-    """Files. Labels of `valid` and `tests` go with them in pairs, or one file is for all."""
+    """Files. Labels of `valid` and `tests` go with them in pairs, or one file is for all.
+
+    `simulate`: draws with simulated attacks where there are no labels at all, of the history to fit
+    to, and of each of `tests` to judge by.
+    """
 
     data: tuple[Path, ...] = ()
     labels: tuple[Path, ...] = ()
     valid: tuple[Path, ...] = ()
     valid_labels: tuple[Path, ...] = ()
     tests: tuple[Path, ...]
-    test_labels: tuple[Path, ...]
+    test_labels: tuple[Path, ...] = ()
+    simulate: int = 0
 
     def check(self) -> None:
         """Raises Misconfigured."""
-        if not self.tests or not self.test_labels:
-            raise Misconfigured("give what is to be judged (--test) and its truth (--test-labels)")
+        if not self.tests or not (self.test_labels or self.simulate):
+            raise Misconfigured(
+                "give what is to be judged (--test) and its truth: --test-labels, or attacks that "
+                "are simulated in it (--simulate 2)"
+            )
         for name, files, labels in (
             ("--test", self.tests, self.test_labels),
             ("--valid", self.valid, self.valid_labels),
@@ -67,6 +75,20 @@ class Inputs(Struct, frozen=True, kw_only=True):
         """Whether there is something to learn from labels."""
         return bool(self.labels or self.valid_labels)
 
+    @property
+    def truth_simulated(self) -> bool:
+        """Whether what is judged has no labels but those of simulated attacks."""
+        return not self.test_labels
+
+    @property
+    def teaches(self) -> bool:
+        """Whether what learns from labels has some, given or simulated."""
+        return self.labelled or self.simulate > 0
+
+    @property
+    def draws(self) -> int:
+        return len(self.tests) * (self.simulate if self.truth_simulated else 1)
+
 
 class History(Struct, frozen=True):
     """What came before: data sets over the same background, and which of their events are to fit
@@ -74,7 +96,9 @@ class History(Struct, frozen=True):
     """
 
     draws: tuple[Draw, ...]
+    by: tuple[Draw, ...]  # those that limits and calibrations are set on
     families: frozenset[str]  # of attacks, by the labels of all of it
+    taught: tuple[Draw, ...] = ()  # with simulated attacks, where there are no labels
 
 
 def read_history(inputs: Inputs, schema: Schema, policy: WindowPolicy, seed: int) -> History:
@@ -102,7 +126,7 @@ def read_history(inputs: Inputs, schema: Schema, policy: WindowPolicy, seed: int
             "or --valid"
         )
     families = {family for draw in draws for family in draw.data.of("family")} - {""}
-    return History(tuple(draws), frozenset(families))
+    return History(tuple(draws), tuple(draws), frozenset(families))
 
 
 def _valid_draw(

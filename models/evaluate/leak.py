@@ -5,24 +5,22 @@ Where it does, every detector looks better on these attacks than it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, cast
 
 import msgspec
 
 from models.dataset import Dataset
-from models.lines import read as lines_of
 from models.simulate.audit import audit, leaks
 from models.simulate.world import Difficulty, Label, Simulated
 
 _HARDEST: Final = "hard"
 
 
-def leaking_fields(paths: Sequence[Path], data: Dataset) -> dict[str, Any]:
+def leaking_fields(lines: Iterable[bytes], data: Dataset) -> dict[str, Any]:
     """AUC of each raw field of one event, hard attacks (else all) against normal events.
 
-    `data`: with the labels of the events in `paths`. Events without a whole number as time, and
+    `data`: with the labels of the events in `lines`. Events without a whole number as time, and
     lines that are no JSON objects, are passed over.
     """
     labels = {
@@ -33,7 +31,7 @@ def leaking_fields(paths: Sequence[Path], data: Dataset) -> dict[str, Any]:
     found = sorted({label.difficulty for label in labels.values() if label.difficulty})
     difficulty = _HARDEST if _HARDEST in found else ""
     simulated = []
-    for event in _events(paths):
+    for event in _events(lines):
         known = labels.get(str(event.get("event_id", "")))
         if known is not None and isinstance(event.get("event_time"), int):
             harder = known.difficulty if difficulty else ""
@@ -51,9 +49,9 @@ def leaking_fields(paths: Sequence[Path], data: Dataset) -> dict[str, Any]:
     }
 
 
-def _events(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
+def _events(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     decode = msgspec.json.Decoder().decode
-    for line in lines_of(paths):
+    for line in lines:
         try:
             event = decode(line)
         except (msgspec.MsgspecError, UnicodeDecodeError):

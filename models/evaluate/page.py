@@ -101,7 +101,8 @@ def _about(evaluation: Evaluation) -> str:
         datetime.fromtimestamp(counts[at] / 1000, UTC).strftime("%Y-%m-%d %H:%M")
         for at in ("first_ms", "last_ms")
     )
-    draws = "" if counts["draws"] == 1 else f" in {counts['draws']} labelled draws"
+    kind = "simulated" if evaluation.simulated else "labelled"
+    draws = "" if counts["draws"] == 1 else f" in {counts['draws']} {kind} draws"
     return (
         f"{counts['events']:,} events of {counts['users']:,} users{draws}, {first} to {last} UTC; "
         f"{counts['anomalies']:,} anomalous ({share(counts['prevalence'])}) in "
@@ -137,6 +138,8 @@ def _headline(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
 
 
 def _warnings(evaluation: Evaluation) -> Iterator[str]:
+    if evaluation.simulated:
+        yield evaluation.simulated
     for at, told in enumerate(evaluation.leaks, 1):
         if told["leaks"]:
             yield (

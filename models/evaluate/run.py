@@ -15,13 +15,15 @@ from msgspec.structs import replace
 from models import schema as schemas
 from models.baselines import NAMES, OF_BUNDLE, OF_SCHEMA, detectors
 from models.dataset import Dataset
+from models.evaluate import notes as notes_on
 from models.evaluate.campaign_alerts import alerted
 from models.evaluate.contestants import Baseline, Contestant, Outcome, Shipped, scored
 from models.evaluate.drift import drift_of
-from models.evaluate.inputs import History, Inputs, hashed, read_draw, read_history
+from models.evaluate.inputs import History, Inputs, hashed, read_history
 from models.evaluate.judge import judge
 from models.evaluate.leak import leaking_fields
 from models.evaluate.report import Report
+from models.evaluate.simulated import posed, taught
 from models.evaluate.truth import Truth, joined, truth_of
 from models.schema import Schema
 from models.tune import settings as tuned
@@ -84,6 +86,7 @@ class Evaluation(Struct, frozen=True, kw_only=True):
     leaks: list[dict[str, Any]]  # by draw
     drift: dict[str, float]  # by field: the first draw against the history
     report: Report
+    simulated: str = ""  # what to know of a truth that is simulated
 
 
 class _Known(Struct):
@@ -137,6 +140,7 @@ def evaluate(request: Request, progress: Progress = lambda what, done, of: None)
         baselines=list(dict.fromkeys(one.name for one in baselines)),
         files=hashed((*request.inputs.files(), *request.settings)),
         notes=known.notes,
+        simulated=notes_on.simulation(request.inputs) if request.inputs.truth_simulated else "",
         leaks=known.leaks,
         drift=known.drift,
         report=report,
@@ -159,10 +163,16 @@ def _judged(
     if inputs.data:
         progress("reading the history", 0, 1)
         history = read_history(inputs, schema, policy, request.seed)
+        if _teach(inputs, contestants):
+            progress("simulating attacks in the history", 0, 1)
+            history = taught(inputs, history, schema, policy, request.seed)
     draws = []
-    for draw in range(len(inputs.tests)):
-        progress(f"reading draw {draw + 1}", draw, len(inputs.tests))
-        draws.append(read_draw(inputs, draw, schema, policy))
+    for draw in range(inputs.draws):
+        progress(f"reading draw {draw + 1}", draw, inputs.draws)
+        data, events, lines = posed(inputs, draw, schema, policy, request.seed)
+        draws.append((data, events))
+        if not known.truths:
+            known.leaks.append(leaking_fields(lines, data))
     truths = [
         truth_of(
             data, events, schema.task_names, seen=_seen(inputs, history), unseen=request.unseen
@@ -173,8 +183,7 @@ def _judged(
         _check_unseen(request, truths)
         known.truths = truths
         for draw, (data, events) in enumerate(draws):
-            known.leaks.append(leaking_fields([inputs.tests[draw]], data))
-            known.notes += _notes(data, events, draw)
+            known.notes += notes_on.draw(data, events, draw)
         if history is not None:
             data, events = draws[0]
             known.drift |= drift_of(data, np.arange(int(events[0])), events, schema)
@@ -190,10 +199,19 @@ def _judged(
     for at, one in enumerate(contestants):
         if history is not None:
             progress(f"fitting {one.name}", at, len(contestants))
-            one.prepare(history.draws)
+            one.prepare(history)
         progress(f"{one.name} scores", at, len(contestants))
         found.append([_with_campaigns(one.judge(*draw), *draw, schema) for draw in draws])
     return found
+
+
+def _teach(inputs: Inputs, contestants: Sequence[Contestant]) -> bool:
+    """Whether attacks are needed in the history: to learn from, or to set limits beside."""
+    if inputs.labelled or not inputs.simulate:
+        return False
+    return inputs.truth_simulated or any(
+        isinstance(one, Baseline) and one.labels for one in contestants
+    )
 
 
 def _with_campaigns(outcome: Outcome, data: Dataset, events: Ints, schema: Schema) -> Outcome:
@@ -228,46 +246,16 @@ def _baselines(
         for one in detectors(
             wanted, seed, request.threads, settings=settings, schema=schema, bundle=bundle
         ):
-            if not one.labels or inputs.labelled:
+            if not one.labels or inputs.teaches:
                 made.append(Baseline(one, len(schema.task_names)))
             elif request.baselines is None:
                 left_out.append(one.name)
             else:
-                raise Misconfigured(f"{one.name} learns from labels: give --labels for --data")
-    if settings:
-        told = ", ".join(settings)
-        notes.append(f"Settings other than the usual ones, from --settings: {told}.")
-    if left_out:
-        names = ", ".join(dict.fromkeys(left_out))
-        notes.append(f"Left out, because the history has no labels to learn from: {names}.")
-    if not inputs.valid:
-        notes.append(
-            "Limits for budgets, and the calibration of baselines, come from 30 % of the history's "
-            "users, those that `train` keeps aside of the same file by the same seed. A model that "
-            "was trained on them knows them, so its limits are too low; --valid takes later events."
-        )
-    if not inputs.labelled:
-        notes.append(
-            "The history has no labels: baselines have no calibration and decide by the limit of "
-            "the 1 % budget."
-        )
+                raise Misconfigured(
+                    f"{one.name} learns from labels: give --labels for --data, or --simulate 2"
+                )
+    notes += notes_on.baselines(inputs, settings, left_out)
     return made
-
-
-def _notes(data: Dataset, events: Ints, draw: int) -> list[str]:
-    notes = []
-    without = sum(data.labels[at] is None for at in events.tolist())
-    if without:
-        notes.append(
-            f"Draw {draw + 1}: {without:,} of {len(events):,} events have no label and count as "
-            "normal."
-        )
-    if data.put_aside:
-        notes.append(
-            f"Draw {draw + 1}: {data.put_aside:,} lines, of the history too, were put aside as the "
-            "stream would: malformed, late or repeated."
-        )
-    return notes
 
 
 def _seen(inputs: Inputs, history: History | None) -> frozenset[str] | None:

@@ -23,7 +23,7 @@ from models.schema import Schema
 from models.simulate.look_alikes import CROWDS
 from models.training.batches import Weights
 from models.training.parts import CALIBRATE, CHOOSE, FIT, NOBODY, SHARES, Parts, by_lot
-from models.training.replicas import replicas
+from models.training.replicas import COLD, replicas
 from models.training.watch import Watch
 from stream_app.core.errors import Misconfigured
 from stream_app.core.window import Ints, WindowPolicy
@@ -31,7 +31,6 @@ from stream_app.core.window import Ints, WindowPolicy
 ENOUGH: Final = 20  # anomalies, to choose and to calibrate by
 SIMULATED_PRIOR: Final = 0.01  # share of anomalies to expect, if only simulated ones are known
 CROWDS_WEIGH: Final = 5.0  # of 1 to 10 none cost average precision on draws to choose by
-_COLD: Final = 0.08  # of a replica: its windows have hardly begun
 
 ValidUse = Literal["fit", "select"]
 
@@ -169,7 +168,7 @@ def _simulated(
     for at, data in enumerate(found):
         last = at == count - 1
         part = by_lot(data, of_user, (0.0, 0.5, 0.5) if last else (1.0, 0.0, 0.0), seed)
-        part[: int(_COLD * len(data))] = NOBODY
+        part[: int(COLD * len(data))] = NOBODY
         part[part == FIT if last else part != FIT] = NOBODY
         draws.append(_Draw(data, part, simulated=True, judges=last))
     attacks = sum(int(d.data.anomalous.sum()) for d in draws)

@@ -18,6 +18,7 @@ from models.dataset import Dataset, Label, gather, lot
 from models.lines import read as lines_of
 from models.schema import Schema
 from models.simulate.splice import behead, splice
+from models.simulate.world import Label as Made
 from models.training.watch import Watch
 from stream_app.core.decode import decode
 from stream_app.core.errors import Misconfigured
@@ -26,6 +27,7 @@ from stream_app.core.record import StoredRecord
 from stream_app.core.window import WindowPolicy
 
 RATE: Final = 0.10  # attack events, as a share of the real ones
+COLD: Final = 0.08  # of a replica: its windows have hardly begun
 BEHEADED: Final = 0.2  # of the users
 EVENTS_AT_MOST: Final = 300_000  # real ones, in a replica
 
@@ -46,9 +48,8 @@ def replicas(
 
     Real events keep their labels. Raises Misconfigured if these events cannot be attacked.
     """
-    share = min(1.0, EVENTS_AT_MOST / max(events, 1))
     seeds = [10 + at + 100 * seed for at in range(count)]
-    chosen = _raw_events(paths, schema, seeds, share)
+    chosen = raw_events(paths, schema, seeds, events)
     found = []
     for at, (number, some) in enumerate(zip(seeds, chosen, strict=True)):
         watch.step("simulating attacks", at, count)
@@ -58,6 +59,36 @@ def replicas(
     return found
 
 
+def attacked(
+    real: list[RawEvent], seed: int, beheaded: float = BEHEADED
+) -> tuple[list[RawEvent], list[Label]]:
+    """Real events with attacks and look-alikes among them, and a label for each.
+
+    `beheaded`: users that lose the beginning of their history. Raises Misconfigured if these
+    events cannot be attacked.
+    """
+    if not real:
+        raise Misconfigured("there is no event to attack")
+    background = behead(real, beheaded, np.random.default_rng(seed)) if beheaded else real
+    try:
+        events, made = splice(background, seed, RATE)
+    except (TypeError, ValueError, IndexError) as error:  # of data unlike a shop's
+        raise Misconfigured(f"attacks cannot be simulated on it ({error})") from error
+    return events, [_known(label) for label in made]
+
+
+def _known(label: Made) -> Label:
+    return Label(
+        label.event_id,
+        label.label,
+        family=label.attack,
+        difficulty=label.difficulty,
+        campaign=label.campaign,
+        place=label.place,
+        look_alike=label.look_alike,
+    )
+
+
 def _replica(
     real: list[RawEvent],
     labels: Mapping[str, Label],
@@ -65,32 +96,19 @@ def _replica(
     schema: Schema,
     policy: WindowPolicy,
 ) -> Dataset:
-    if not real:
-        raise Misconfigured("there is no event to attack")
-    background = behead(real, BEHEADED, np.random.default_rng(seed))
-    try:
-        events, made = splice(background, seed, RATE)
-    except (TypeError, ValueError, IndexError) as error:  # of data unlike a shop's
-        raise Misconfigured(f"attacks cannot be simulated on it ({error})") from error
-    known = dict(labels)
-    for label in made:
-        if label.label or label.look_alike:
-            known[label.event_id] = Label(
-                label.event_id,
-                label.label,
-                family=label.attack,
-                difficulty=label.difficulty,
-                campaign=label.campaign,
-                place=label.place,
-                look_alike=label.look_alike,
-            )
+    events, made = attacked(real, seed)
+    spliced = {label.event_id: label for label in made if label.label or label.look_alike}
+    known = {**labels, **spliced}
     return gather([map(msgspec.json.encode, events)], known, schema, policy)
 
 
-def _raw_events(
-    paths: Sequence[Path], schema: Schema, seeds: Sequence[int], share: float
+def raw_events(
+    paths: Sequence[Path], schema: Schema, seeds: Sequence[int], events: int
 ) -> list[list[RawEvent]]:
-    """For each seed some users' events, as the contract has them, in order of arrival."""
+    """For each seed the events of some users, of all if the files' `events` are not too many, as
+    the contract has them, in order of arrival.
+    """
+    share = min(1.0, EVENTS_AT_MOST / max(events, 1))
     found: list[list[RawEvent]] = [[] for _ in seeds]
     takers: dict[str, list[int]] = {}
     for event in _decoded(lines_of(paths), schema):

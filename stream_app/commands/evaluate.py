@@ -22,11 +22,14 @@ def evaluate(
         list[Path],
         typer.Option(help="Events to judge, in arrival order; repeatable: each a labelled draw."),
     ],
-    test_labels: Annotated[
-        list[Path],
-        typer.Option(help='Truth of a draw, lines of {"event_id", "label"}; one for each --test.'),
-    ],
     out: Annotated[Path, typer.Option(help="Folder for report.html, report.md and report.json.")],
+    test_labels: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help='Truth of a draw, lines of {"event_id", "label"}; one for each --test. Without, '
+            "truth is simulated."
+        ),
+    ] = None,
     model: Annotated[
         list[str] | None,
         typer.Option(
@@ -56,8 +59,16 @@ def evaluate(
     valid_labels: Annotated[
         list[Path] | None, typer.Option(help="Truth of --valid; one for each.")
     ] = None,
+    simulate: Annotated[
+        int,
+        typer.Option(
+            help="Draws with simulated attacks where there are no labels: of each --test to judge "
+            "by, of --data to fit baselines to; 0: none.",
+            min=0,
+        ),
+    ] = 2,
     baselines: Annotated[
-        str, typer.Option(help="all (that --labels allow), none, or NAME,NAME,…")
+        str, typer.Option(help="all (that labels allow), none, or NAME,NAME,…")
     ] = "all",
     settings: Annotated[
         list[Path] | None,
@@ -76,7 +87,7 @@ def evaluate(
     device: Annotated[str, typer.Option(help="What models run on: auto, cpu or cuda.")] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads of baselines.", min=1)] = 1,
 ) -> None:
-    """Judge models and baselines on labelled events that no training saw."""
+    """Judge models and baselines on events that no training saw, by labels or simulated attacks."""
     from models.evaluate import folder
     from models.evaluate.inputs import Inputs
     from models.evaluate.run import Request
@@ -89,7 +100,8 @@ def evaluate(
             valid=tuple(valid or ()),
             valid_labels=tuple(valid_labels or ()),
             tests=tuple(test),
-            test_labels=tuple(test_labels),
+            test_labels=tuple(test_labels or ()),
+            simulate=simulate,
         ),
         models=_models(model or [], members or []),
         baselines=None if baselines == "all" else _names("" if baselines == "none" else baselines),
@@ -165,6 +177,8 @@ def _tell(found: Evaluation, page: Path) -> None:
     from models.evaluate.tables import difference, figure
 
     report = found.report
+    if found.simulated:
+        typer.echo("truth is simulated: attacks spliced into events that nobody labelled")
     width = max(map(len, report.detectors))
     typer.echo(f"average precision, of chance {report.counts['prevalence']:.4f}:")
     for name, one in report.detectors.items():

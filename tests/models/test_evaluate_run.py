@@ -21,6 +21,7 @@ from models.evaluate.inputs import Inputs
 from models.evaluate.leak import leaking_fields
 from models.evaluate.run import Evaluation, Model, Request, evaluate
 from models.evaluate.tables import tables
+from models.lines import read as lines_of
 from stream_app.core.errors import Misconfigured
 from stream_app.core.window import Ints, WindowPolicy
 
@@ -139,7 +140,7 @@ def test_limits_and_calibration_come_from_events_that_nothing_was_fitted_on(part
     history = read_history(parts.inputs(), schema, WindowPolicy(), 0)
     spy = Spy()
     one = Baseline(spy, 3)
-    one.prepare(history.draws)
+    one.prepare(history)
     fit_on, choose_on = spy.fitted
     assert fit_on
     assert choose_on
@@ -180,7 +181,7 @@ def test_every_valid_draw_comes_after_the_history_for_itself(parts: Parts, tmp_p
     ]
     assert not (users[0][0] | users[1][0]) & (users[0][1] | users[1][1])  # a user in one part
     spy = Spy()
-    Baseline(spy, 3).prepare(history.draws)
+    Baseline(spy, 3).prepare(history)
     assert {name.split("-")[0] for name in spy.fitted[0]} == {"past", "valid0"}
     data, events = read_draw(inputs, 0, schema, WindowPolicy())
     told = [event_id.split("-")[0] for event_id in data.event_ids]
@@ -370,7 +371,7 @@ def test_a_field_that_gives_attacks_away_is_told(parts: Parts, tmp_path: Path) -
         event["price"] = 1000 if event["event_id"] in bots else 10
     path.write_bytes(b"\n".join(map(msgspec.json.encode, [*lines, "no event"])))
     data = read([path], [parts.past.labels], schemas.load("shop"), WindowPolicy())
-    found = leaking_fields([path], data)
+    found = leaking_fields(lines_of([path]), data)
     assert found["leaks"]["price"] == 1
     assert found["against"] == "hard attacks"
 

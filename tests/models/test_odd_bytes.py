@@ -8,6 +8,7 @@ import pytest
 
 from models.dataset import read_labels
 from models.evaluate.leak import _events
+from models.lines import read as lines_of
 from models.prepare.run import _labels
 from stream_app.commands.audit import _lines
 from stream_app.core.errors import Misconfigured
@@ -44,4 +45,4 @@ def test_scores_that_are_no_text_are_refused(odd: Path) -> None:
 
 
 def test_an_event_that_is_no_text_tells_nothing_of_leaks(odd: Path) -> None:
-    assert list(_events([odd])) == []
+    assert list(_events(lines_of([odd]))) == []
