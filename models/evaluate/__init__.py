@@ -9,6 +9,7 @@ campaigns.py  how soon a campaign is noticed
 resample.py   the bootstrap over users and campaigns
 panel.py      all of these for one detector and draw
 details.py    decisions, calibration, delays, look-alikes, budgets kept, curves
+spread.py     intervals of calibration errors and kept budgets
 judge.py      for all detectors, paired
 run.py        an evaluation from files: inputs.py reads, contestants.py fit and score,
               simulated.py splices attacks in where there are no labels,

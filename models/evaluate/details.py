@@ -1,4 +1,5 @@
-"""What is told of one detector beside its ranking measures: no intervals, all seeds and draws.
+"""What is told of one detector beside its ranking measures, over all seeds and draws. Intervals of
+calibration and budgets come from `spread`; nothing else here has any.
 
 Decisions, calibration, how soon campaigns are noticed, which look-alikes fall into the budgets, how
 well limits set on earlier events are kept, and the curves of the plots.

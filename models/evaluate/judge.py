@@ -22,6 +22,7 @@ from models.evaluate.panel import (
 )
 from models.evaluate.report import Count, Difference, Measured, Report
 from models.evaluate.resample import Units, units_of, weights
+from models.evaluate.spread import spread
 from models.evaluate.summary import (
     Sampled,
     difference_of,
@@ -71,6 +72,7 @@ def judge(
         for name, given in scored.items()
     }
     found = _resampled(panels, units, bootstrap, seed, progress)
+    intervals = spread(scored, truth, units, bootstrap, seed)
     differences = {
         name: {key: difference_of(key, found[first][key], one) for key, one in own.items()}
         for name, own in found.items()
@@ -81,7 +83,10 @@ def judge(
         counts=_counts(truth, units, sides),
         groups=_group_counts(truth, units),
         detectors={
-            name: _measured(found[name], details_of(given, truth, panels[name], sides))
+            name: _measured(
+                found[name],
+                _with_intervals(details_of(given, truth, panels[name], sides), intervals[name]),
+            )
             for name, given in scored.items()
         },
         differences={
@@ -156,6 +161,14 @@ def _measured(found: Mapping[Key, Sampled], details: dict[str, Any]) -> Measured
         },
         details=details,
     )
+
+
+def _with_intervals(details: dict[str, Any], intervals: dict[str, Any]) -> dict[str, Any]:
+    if "calibration" in intervals:
+        details["calibration"] |= intervals["calibration"]
+    for budget, own in intervals.get("budgets", {}).items():
+        details["budgets"][budget] |= own
+    return details
 
 
 def _by_group(

@@ -10,7 +10,7 @@ from typing import Final
 from models.evaluate.panel import AP, LOOK_ALIKE_AUC
 from models.evaluate.plots import Plot
 from models.evaluate.run import Evaluation
-from models.evaluate.tables import Table, difference, figure, number, share
+from models.evaluate.tables import Table, detail, difference, figure, share
 
 _STYLE: Final = """
 :root { color-scheme: light }
@@ -134,7 +134,7 @@ def _headline(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
     if LOOK_ALIKE_AUC in hard:
         yield "ROC-AUC of hard attacks against look-alikes", figure(hard[LOOK_ALIKE_AUC])
     if told := own.details.get("calibration"):
-        yield "expected calibration error", number(told["expected_calibration_error"], 4)
+        yield "expected calibration error", detail(told, "expected_calibration_error", 4)
 
 
 def _warnings(evaluation: Evaluation) -> Iterator[str]:

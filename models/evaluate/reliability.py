@@ -28,8 +28,7 @@ def reliability(probability: Array, anomalous: Flags, bins: int = BINS) -> dict[
     Equal probabilities are in one bin, so bins are equal in mass only as far as ties let them.
     """
     p, y = np.asarray(probability, np.float64), anomalous.astype(np.float64)
-    cuts = np.unique(np.quantile(p, np.arange(1, bins) / bins, method="lower"))
-    by_mass = _binned(np.searchsorted(cuts, p, side="right"), p, y)
+    by_mass = _binned(bins_of(p, bins), p, y)
     by_width = _binned(np.minimum((p * bins).astype(int), bins - 1), p, y)
     brier = float(np.mean((p - y) ** 2))
     naive = float(y.mean() * (1 - y.mean()))
@@ -42,6 +41,12 @@ def reliability(probability: Array, anomalous: Flags, bins: int = BINS) -> dict[
         "prevalence": float(y.mean()),
         "bins": by_mass,
     }
+
+
+def bins_of(probability: Array, bins: int = BINS) -> NDArray[np.int64]:
+    """The bin of equal mass of each, from 0."""
+    cuts = np.unique(np.quantile(probability, np.arange(1, bins) / bins, method="lower"))
+    return np.searchsorted(cuts, probability, side="right").astype(np.int64)
 
 
 def _binned(bin_of: NDArray[np.integer[Any]], p: Array, y: Array) -> Bins:

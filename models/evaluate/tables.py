@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
@@ -13,6 +13,7 @@ from models.evaluate.drift import LITTLE, MUCH
 from models.evaluate.panel import AP, AUC, LOOK_ALIKE_AUC, RARE_AP
 from models.evaluate.report import Difference, Figure, Figures, Report
 from models.evaluate.run import Evaluation
+from models.evaluate.spread import ACHIEVED
 from models.simulate.audit import LIMIT
 
 TITLES: Final = {
@@ -74,13 +75,19 @@ def number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
-def figure(one: Figure | None) -> str:
+def figure(one: Figure | None, digits: int = 3) -> str:
     """0.512 [0.470, 0.550]"""
     if one is None:
         return "–"
     if one.low is None or math.isnan(one.low):
-        return number(one.value)
-    return f"{number(one.value)} [{number(one.low)}, {number(one.high)}]"
+        return number(one.value, digits)
+    low, high = number(one.low, digits), number(one.high, digits)
+    return f"{number(one.value, digits)} [{low}, {high}]"
+
+
+def detail(told: Mapping[str, Any], name: str, digits: int = 3) -> str:
+    """A figure among details, with its interval where there is one."""
+    return figure(Figure(told[name], *told.get(f"{name}_interval", ())), digits)
 
 
 def difference(one: Difference | Figure | None) -> str:
@@ -310,7 +317,7 @@ def _calibration(report: Report) -> Table:
             rows.append(
                 [
                     name,
-                    number(told["expected_calibration_error"], 4),
+                    detail(told, "expected_calibration_error", 4),
                     number(told["expected_calibration_error_equal_width"], 4),
                     number(told["brier"], 4),
                     number(told["brier_skill"]),
@@ -337,8 +344,8 @@ def _budgets(report: Report) -> Table:
                 [
                     name,
                     share(told["asked"]),
-                    share(told["achieved"]),
-                    number(told["ratio"], 2),
+                    _achieved(told),
+                    detail(told, "ratio", 2),
                     f"{share(min(days))} – {share(max(days))}",
                     share(told["recall"]),
                 ]
@@ -347,8 +354,14 @@ def _budgets(report: Report) -> Table:
         "Alert budgets: asked on earlier events, achieved on these",
         ["detector", "asked", "achieved", "ratio", "lowest and highest day", "recall"],
         rows,
-        "Share of clean events above a limit that was set before. Asked is a ratio of 0.8 to 1.2.",
+        "Share of clean events above a limit that was set before. Asked is a ratio of 0.8 to 1.2. "
+        "Intervals are over the users judged; that the limit came of other users is not in them.",
     )
+
+
+def _achieved(told: Mapping[str, Any]) -> str:
+    between = " to ".join(share(value) for value in told.get(ACHIEVED, ()))
+    return share(told["achieved"]) + (f" [{between}]" if between else "")
 
 
 def _runs(report: Report) -> Table:

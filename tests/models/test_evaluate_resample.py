@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.evaluate import Truth, judge
+from models.evaluate import Scored, Truth, judge
 from models.evaluate.panel import AP, AUC, panel_of, sides_of
 from models.evaluate.resample import interval, units_of, weights
+from models.evaluate.spread import ACHIEVED, ERROR, RATIO
 
 
 def clustered(
@@ -110,3 +111,32 @@ def test_seeds_widen_an_interval() -> None:
 def test_resamples_with_nothing_to_measure_are_left_out() -> None:
     assert interval(np.array([np.nan, 1.0, 1.0])) == (1, 1)
     assert np.isnan(interval(np.array([np.nan]))).all()
+
+
+def test_intervals_of_calibration_and_budgets_are_those_of_repeated_users() -> None:
+    truth, scores = clustered(np.random.default_rng(3))
+    p = 1 / (1 + np.exp(-np.stack([scores, scores + 0.3])))
+    given = Scored(scores=p, probability=True, limits={0.1: [0.8, 0.85]})
+    told = judge({"a": given}, truth, bootstrap=60, seed=5).detectors["a"].details
+    units = units_of(truth)
+    drawn = next(weights(units, 60, seed=5))
+    picks = np.random.default_rng((5, 0, 2)).integers(0, 2, (2, 60))
+    cuts = np.unique(np.quantile(p, np.arange(1, 15) / 15, method="lower"))
+    errors, achieved = [], []
+    for column in range(60):
+        times = drawn[units.of, column + 1].astype(int)
+        some = np.concatenate([np.repeat(p[at], times) for at in picks[:, column]])
+        y = np.tile(np.repeat(truth.anomalous, times), 2)
+        bins = np.searchsorted(cuts, some, side="right")
+        gaps = [abs(some[bins == b].sum() - y[bins == b].sum()) for b in range(15)]
+        errors.append(sum(gaps) / len(y))
+        alerts = [np.repeat(p[at] > (0.8, 0.85)[at], times) for at in picks[:, column]]
+        achieved.append(np.mean(np.concatenate(alerts)[~y]))
+    assert told["calibration"][ERROR] == pytest.approx(np.percentile(errors, [2.5, 97.5]))
+    kept = told["budgets"]["10%"]
+    assert kept[ACHIEVED] == pytest.approx(np.percentile(achieved, [2.5, 97.5]))
+    assert kept[RATIO] == pytest.approx(np.array(kept[ACHIEVED]) / 0.1)
+    assert kept[ACHIEVED][0] < kept["achieved"] < kept[ACHIEVED][1]
+    without = judge({"a": given}, truth, bootstrap=0).detectors["a"].details
+    assert ERROR not in without["calibration"]
+    assert RATIO not in without["budgets"]["10%"]

@@ -232,7 +232,9 @@ def test_the_folder_is_the_same_again_and_its_page_needs_nothing_else(
     assert "http" not in rest
     told = msgspec.json.decode((tmp_path / "a" / "report.json").read_bytes())
     assert told["report"]["detectors"]["tiny"]["figures"]["average_precision"]["low"] is not None
-    assert "## Calibration" in (tmp_path / "a" / "report.md").read_text("utf-8")
+    text = (tmp_path / "a" / "report.md").read_text("utf-8")
+    assert re.search(r"## Calibration\n\n.*\n.*\n\| tiny \| 0\.\d{4} \[0\.\d{4}, 0\.\d{4}\]", text)
+    assert re.search(r"## Alert budgets: .*\n\n.*\n.*\n\| tiny \| .* % \[.* % to .* %\] \|", text)
 
 
 def test_what_stands_in_names_does_not_become_markup(found: Evaluation, tmp_path: Path) -> None:
