@@ -15,6 +15,7 @@ import numpy as np
 from msgspec import Struct, structs
 from numpy.typing import NDArray
 
+from stream_app.core.conformal import Tail
 from stream_app.core.decision import Thresholds
 from stream_app.core.score import Floats
 
@@ -56,6 +57,7 @@ class Calibration(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     curves: tuple[Curve, ...] = ()  # none, or one a task
     segment_field: str | None = None  # the category field that parts the shop
     segments: tuple[Segment, ...] = ()
+    clean: tuple[Tail, ...] = ()  # calibrated scores of clean events: none, one of all, one a task
 
     def apply(self, raw: Array, tasks: Sequence[int] | NDArray[np.integer[Any]]) -> Floats:
         """Calibrated scores; NaN stays NaN."""
@@ -73,7 +75,7 @@ class Calibration(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     def decision(self) -> Thresholds:
         """The thresholds as the stream holds scores against them."""
         by_segment = {segment.hashed: segment.thresholds for segment in self.segments}
-        return Thresholds(self.thresholds, self.segment_field, by_segment)
+        return Thresholds(self.thresholds, self.segment_field, by_segment, self.clean)
 
 
 def fit(

@@ -42,6 +42,8 @@ class Fusion(Struct, frozen=True, forbid_unknown_fields=True):
         sizes = {len(lines) for lines in self.scales.values()} | {len(f.lines) for f in finals}
         if sizes | {len(f.thresholds) for f in finals} != {tasks}:
             return f"its calibration is not for the {tasks} tasks of its schema"
+        if not all(len(f.clean) in (0, 1, tasks) and all(t.sound for t in f.clean) for f in finals):
+            return "its p-values are not for its tasks, or their table is in disorder"
         sets = (key(some) for n in range(1, len(names) + 1) for some in combinations(names, n))
         if set(self.scales) != set(names) or not set(sets) <= set(self.finals):
             return "its calibration is not for its members"
@@ -56,6 +58,11 @@ class Fusion(Struct, frozen=True, forbid_unknown_fields=True):
         scales = {name: lines for name, lines in self.scales.items() if name in names}
         kept = {k: final for k, final in self.finals.items() if set(k.split("+")) <= set(names)}
         return Fusion(scales, kept)
+
+    def without_tails(self) -> Fusion:
+        """Without p-values: they are of the very scores that they were made of."""
+        bare = {k: structs.replace(final, clean=()) for k, final in self.finals.items()}
+        return structs.replace(self, finals=bare)
 
     def with_final(self, names: Sequence[str], final: Calibration) -> Fusion:
         """Calibrated anew for this set of members."""

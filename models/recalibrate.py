@@ -25,6 +25,7 @@ from models.measures import at_threshold
 from models.recalibration import Method, check, held_out, refit
 from models.thresholds import Rule, threshold
 from models.writing import check_folder
+from stream_app.core.conformal import Tail, tail_of
 from stream_app.core.errors import Misconfigured
 from stream_app.core.score import Floats
 from stream_app.core.window import Ints
@@ -157,6 +158,22 @@ def _decided(
         thresholds=everywhere,
         segment_field=wanted.segment_field,
         segments=tuple(segments),
+        clean=_tails(scores, anomalous, tasks, everywhere, wanted.by_task),
+    )
+
+
+def _tails(
+    scores: Floats,
+    anomalous: NDArray[np.bool_],
+    tasks: Ints,
+    limits: tuple[float, ...],
+    by_task: bool,
+) -> tuple[Tail, ...]:
+    """Of what is not labelled anomalous: for p-values, exact where events begin to be anomalous."""
+    if not by_task:
+        return (tail_of(scores[~anomalous], limits),)
+    return tuple(
+        tail_of(scores[~anomalous & (tasks == task)], [limit]) for task, limit in enumerate(limits)
     )
 
 

@@ -119,10 +119,15 @@ def event_schema() -> Json:
 
 
 def output_schema(kind: type[CloudEvent]) -> Json:
-    """Of an output: all fields are always written."""
+    """Of an output: all fields are always written, but those whose default is to be absent."""
     schema = _schema(kind)
     for definition in schema["$defs"].values():
-        definition["required"] = list(definition["properties"])
+        told = definition.get("required", [])
+        definition["required"] = [
+            name
+            for name, own in definition["properties"].items()
+            if name in told or "default" in own
+        ]
     return schema
 
 

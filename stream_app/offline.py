@@ -10,10 +10,12 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from itertools import groupby, islice
 
+import numpy as np
 from msgspec import Struct
 
 from stream_app.core.audit_scores import Offline
 from stream_app.core.event import MAX_TIME_MS
+from stream_app.core.messages import rounded
 from stream_app.core.outcome import OUTCOMES, Decided, Output, Seen
 from stream_app.core.record import Record, Source, StoredRecord
 from stream_app.core.score import Reason
@@ -35,6 +37,7 @@ class Judged(Struct, frozen=True, omit_defaults=True):
     log_likelihood: float  # nats, of its window: the sum of log P(event | those before it)
     alert: bool = False
     reasons: tuple[Reason, ...] = ()
+    p_value: float | None = None  # share of clean events that score so high, if the bundle can tell
 
 
 class Totals(Struct):
@@ -120,6 +123,7 @@ class OfflineScorer:
     def _judged(self, decided: Decided) -> list[Judged]:
         seen = decided.seen
         found = []
+        rare = self._pipeline.thresholds.p_values(decided.scores.calibrated, seen.tasks)
         for window, at in enumerate(seen.accepted.tolist()):
             verdict = decided.verdicts.get(window)
             found.append(
@@ -132,6 +136,7 @@ class OfflineScorer:
                     round(float(decided.scores.log_likelihood[window]), 4),
                     verdict is not None and verdict.alert,
                     decided.reasons.get(window, ()),
+                    None if rare is None or np.isnan(rare[window]) else rounded(rare[window]),
                 )
             )
         return found

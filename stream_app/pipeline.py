@@ -77,7 +77,10 @@ class Pipeline:
         self._policies = policies
         self._most_bytes = most_bytes
         hidden = policies.pseudonyms if policies.hide_users else None
-        self._composer = Composer(scorer.tasks, scorer.version, policies.alerts, hidden)
+        self._composer = Composer(
+            scorer.tasks, scorer.version, policies.alerts, hidden, scorer.thresholds
+        )
+        self.thresholds = scorer.thresholds
 
     async def read(
         self,

@@ -73,6 +73,14 @@ async def outputs() -> Desk:
     return desk
 
 
+async def test_an_alert_may_tell_its_p_value() -> None:
+    desk = await outputs()
+    alert = json.loads(desk.published[Output.ALERTS][0].value or b"")
+    for told, fine in ((0.001, True), ("rare", False), (None, False)):
+        alert["data"]["p_value"] = told
+        assert validator("alert").is_valid(alert) == fine
+
+
 def test_the_documents_are_those_that_the_code_makes() -> None:
     there = {path.name: path.read_text() for path in FOLDER.iterdir()}
     assert there == documents(), "run scripts/contract"

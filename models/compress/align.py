@@ -51,7 +51,7 @@ def replaced(
         for name, some in members.trees.items()
     }
     encoders = {name: networks.get(name, network) for name, network in members.encoders.items()}
-    return Members(encoders, trees), structs.replace(fusion, scales=scales)
+    return Members(encoders, trees), structs.replace(fusion, scales=scales).without_tails()
 
 
 def _line(before: Floats, after: Floats) -> Slope:

@@ -66,6 +66,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
     model: str  # version of the bundle
     score: float  # calibrated, 0 to 1
     threshold: float
+    p_value: float | None  # share of clean events that score so high; None: not known
     surprise: float  # nats
     members: Mapping[str, float]  # calibrated score of each alone
     method: Method
@@ -103,7 +104,8 @@ def explain(
     total = max(float(np.maximum(shares, 0).sum()), 1e-9)
     acts = _acts(bundle, data, event, rows, known, shares.sum(1) / total)
     score = bundles.score(bundle, windows, task)
-    limits = bundle.calibration.decision.of(windows, task)
+    decision = bundle.calibration.decision
+    limits, rare = decision.of(windows, task), decision.p_values(score, task)
     fields = _fields(words, shares / total, values, by_input, rows)
     return Explanation(
         event_id=acts[0].event_id,
@@ -113,6 +115,7 @@ def explain(
         model=bundle.version,
         score=float(score[0]),
         threshold=float(limits[0]),
+        p_value=None if rare is None else float(rare[0]),
         surprise=float(bundles.opinions(bundle, windows, task).surprise[0]),
         members=_members(bundle, data, event),
         method=method,

@@ -25,7 +25,7 @@ def summary(explained: Explanation) -> Iterator[str]:
     verdict = "anomalous" if explained.anomalous else "normal"
     yield plain(
         f"{verdict}: {explained.task} score {explained.score:.3f}, "
-        f"anomalous from {explained.threshold:.3f}"
+        f"anomalous from {explained.threshold:.3f}{_rare(explained)}"
     )
     act = explained.acts[0]
     yield plain(
@@ -36,6 +36,11 @@ def summary(explained: Explanation) -> Iterator[str]:
     several = "" if len(explained.members) < 2 else f" (alone: {told})"
     yield plain(f"model {explained.model}{several}, surprise {explained.surprise:.1f} nats")
     yield f"told by {METHODS[explained.method]}{_sum(explained)}"
+
+
+def _rare(explained: Explanation) -> str:
+    p = explained.p_value
+    return "" if p is None else f"; {p:.3g} of clean events score so high (p-value)"
 
 
 def _sum(explained: Explanation) -> str:

@@ -12,6 +12,7 @@ from msgspec import Struct
 from msgspec import field as attribute
 from numpy.typing import NDArray
 
+from stream_app.core.conformal import Tail
 from stream_app.core.score import Floats
 from stream_app.core.window import Ints, Windows
 
@@ -22,6 +23,7 @@ class Thresholds(Struct, frozen=True):
     by_task: tuple[float, ...]  # by task index
     field: str | None = None  # the category of a row by which the shop is parted into segments
     by_segment: Mapping[int, tuple[float, ...]] = attribute(default_factory=dict)  # by its hash
+    tails: tuple[Tail, ...] = ()  # of clean scores: none, one of all events, or one a task
 
     def of(self, windows: Windows, tasks: Ints) -> Floats:
         """(windows,) the threshold of each window's own event; `tasks` are task indices."""
@@ -33,6 +35,16 @@ class Thresholds(Struct, frozen=True):
             own = segment == hashed
             limits[own] = np.asarray(by_task, np.float32)[tasks[own]]
         return limits
+
+    def p_values(self, calibrated: Floats, tasks: Ints) -> NDArray[np.float64] | None:
+        """(windows,) how rare each score is among clean events; None where nobody knows."""
+        if not self.tails:
+            return None
+        if len(self.tails) == 1:
+            return self.tails[0].p_values(calibrated)
+        every = np.stack([tail.p_values(calibrated) for tail in self.tails])
+        found: NDArray[np.float64] = every[tasks, np.arange(len(tasks))]
+        return found
 
 
 def decide(calibrated: Floats, limits: Floats) -> NDArray[np.bool_]:

@@ -11,12 +11,13 @@ from typing import Literal
 
 import msgspec
 import numpy as np
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from stream_app.core.alerting import AlertPolicy
 from stream_app.core.campaign import Joined, Kind, News
 from stream_app.core.coordination import Evidence
+from stream_app.core.decision import Thresholds
 from stream_app.core.decode import Rejected
 from stream_app.core.event import Event, Tasks
 from stream_app.core.outcome import (
@@ -59,6 +60,8 @@ class AlertData(Struct, frozen=True, kw_only=True):
     suppressed: int  # anomalous events of this user and task since the last alert
     log_likelihood: float | None = None  # nats, of the window: sum of log P(event | those before)
     scored: Literal["coalesced"] | None = None  # by a window that was cut; null: by the whole one
+    # Share of clean events that score so high; not there unless the bundle was calibrated to tell.
+    p_value: float | UnsetType = UNSET
 
 
 class RiskData(Struct, frozen=True, kw_only=True):
@@ -111,9 +114,17 @@ class Composer:
     """Makes the messages of decided groups, all under one bundle."""
 
     def __init__(
-        self, tasks: Tasks, version: str, policy: AlertPolicy, names: Pseudonyms | None = None
+        self,
+        tasks: Tasks,
+        version: str,
+        policy: AlertPolicy,
+        names: Pseudonyms | None = None,
+        thresholds: Thresholds | None = None,
     ) -> None:
-        """`names` stand for users in what we make ourselves; records are passed on as they are."""
+        """`names` stand for users in what we make ourselves; records are passed on as they are.
+        `thresholds` may know how rare a score is.
+        """
+        self._thresholds = thresholds
         self._name = names.of if names else str
         self._tasks = tasks
         self._version = version
@@ -195,8 +206,17 @@ class Composer:
             window=summary,
             suppressed=verdict.suppressed,
             scored="coalesced" if _cut(decided, window) else None,
+            p_value=self._p_value(decided, window),
         )
         outcome.add(Output.ALERTS, self._envelope(ALERT_TYPE, event, alert, timestamp))
+
+    def _p_value(self, decided: Decided, window: int) -> float | UnsetType:
+        """A cut window scores otherwise than those that it would be compared with."""
+        if self._thresholds is None or _cut(decided, window):
+            return UNSET
+        one = slice(window, window + 1)
+        p = self._thresholds.p_values(decided.scores.calibrated[one], decided.seen.tasks[one])
+        return UNSET if p is None else rounded(p[0])
 
     def _campaign(self, news: News, timestamp: int) -> Message:
         envelope = CloudEvent(
@@ -248,6 +268,11 @@ def _cut(decided: Decided, window: int) -> bool:
 
 def _known(value: float) -> float | None:
     return None if math.isnan(value) else round(value, 4)
+
+
+def rounded(p: float) -> float:
+    """A p-value to four figures."""
+    return float(f"{p:.4g}")
 
 
 def _summary(decided: Decided, window: int) -> WindowSummary:

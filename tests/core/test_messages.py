@@ -7,19 +7,25 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from stream_app.core.conformal import tail_of
 from stream_app.core.decode import Rejected
 from stream_app.core.event import MAX_TIME_MS
 from stream_app.core.messages import rfc3339
 from stream_app.core.outcome import Message, Outcome, Output, dead_letter, passed_on
 from stream_app.core.score import Reason
+from stream_app.edges.memory import FixedScorer
 from tests.builders import (
     ALERTS,
+    EVENTS,
     POISON,
     START_MS,
+    TASKS,
     THRESHOLDS,
     Desk,
     browse,
@@ -27,6 +33,7 @@ from tests.builders import (
     purchase,
     record,
     records,
+    scores_as_told,
 )
 
 TIME = "2023-11-14T22:13:20.000Z"  # START_MS
@@ -204,6 +211,20 @@ async def test_an_alert_tells_who_what_when_and_why() -> None:
             "suppressed": 0,
         },
     }
+
+
+async def test_an_alert_tells_how_rare_its_score_is_where_the_bundle_knows() -> None:
+    clean = tail_of(np.linspace(0, 0.95, 96, dtype=np.float32))
+    scorer = FixedScorer(TASKS, replace(THRESHOLDS, tails=(clean,)), scores_as_told)
+    desk = Desk(scorer=scorer)
+    group = records(click("u1", at_ms=0, score=0.935), click("u2", at_ms=0, score=1.0))
+    await desk.take(group)
+    told = [body(message)["data"]["p_value"] for message in desk.published[Output.ALERTS]]
+    assert told == [0.03093, 0.01031]  # (1 + 2) / 97, 1 / 97
+    pipeline = Desk(scorer=scorer).pipeline
+    seen = replace(await pipeline.read(EVENTS, group, []), cut=np.array([False, True]))
+    alerts = pipeline.compose(await pipeline.decide(seen)).messages[Output.ALERTS]
+    assert ["p_value" in body(alert)["data"] for alert in alerts] == [True, False]
 
 
 async def test_the_risk_of_a_user_is_told_with_every_anomaly() -> None:

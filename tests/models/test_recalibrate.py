@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from models import bundle as bundles
 from models.bundle import Bundle
+from models.compress.align import replaced
 from models.dataset import read
 from models.recalibrate import Wanted, recalibrate
 from models.simulate.shop import SimulationConfig, write
@@ -94,6 +95,36 @@ def test_a_part_of_the_shop_gets_its_own_threshold(
     decision = bundles.load(tmp_path, "cpu").calibration.decision
     assert decision.field == "category"
     assert list(decision.by_segment.values()) == [found.thresholds[most]]
+
+
+def test_what_is_scored_afterwards_is_told_how_rare_it_is(
+    shop: Shop, shipped: Bundle, tmp_path: Path
+) -> None:
+    assert shipped.calibration.decision.tails == ()
+    wanted = Wanted(rule=Rule("conformal", 0.05), by_task=True)
+    out = tmp_path / "b"
+    recalibrate(shipped, shop.slice, [shop.labels], out, wanted, [shop.before], SHIPPED)
+    made = bundles.load(out, "cpu")
+    limits = np.array(made.calibration.thresholds, np.float32)
+    for limit, tail in zip(limits, made.calibration.clean, strict=True):
+        assert tail.p_values(limit[None])[0] <= 0.05
+    _, other = replaced(made.members, made.fusion, {}, {})  # as compressed bundles are made
+    assert other.final(made.chosen).clean == ()
+    lines = tmp_path / "scores"
+    arguments = ["score", "--model", str(out), "--history", str(shop.slice)]
+    done = CliRunner().invoke(app, [*arguments, "--in", str(shop.later), "--out", str(lines)])
+    assert done.exit_code == 0, done.output
+    told = [msgspec.json.decode(line) for line in lines.read_bytes().splitlines()]
+    normal = {
+        label["event_id"]
+        for label in map(msgspec.json.decode, shop.labels.read_bytes().splitlines())
+        if not label["label"]
+    }
+    rare = np.array([one["p_value"] for one in told if one["event_id"] in normal])
+    for share in (0.1, 0.3):
+        assert 0.4 * share < (rare <= share).mean() < 1.8 * share
+    assert any(one["anomalous"] for one in told)
+    assert all(one["p_value"] <= 0.05 for one in told if one["anomalous"])
 
 
 @pytest.mark.parametrize(
