@@ -1,7 +1,7 @@
 """One event of a file: its field x event table, and what else a person wants to know of its score.
 
-The window is the one that the stream scored, as of the event. Cells are told by the encoder that
-leads the bundle; the score is that of all chosen members.
+The window is the one that the stream scored, as of the event. Score and cells are those of all
+chosen members by their weights; the reasons are an alert's, of the encoder that leads alone.
 """
 
 from __future__ import annotations
@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 from msgspec import Struct
 from numpy.typing import NDArray
 
 from models import bundle as bundles
 from models.bundle import Bundle
 from models.dataset import Dataset
-from models.explain.attribution import TOLERANCE, Attributed, Method, attribute, by_cell
+from models.explain.attribution import TOLERANCE, Method, attribute, by_cell
 from models.explain.deletion import shortened
+from models.explain.weighed import weighed
 from models.explain.words import Array, Words
 from models.reasons import strongest
 from stream_app.core.event import Event
@@ -69,8 +71,12 @@ class Explanation(Struct, frozen=True, kw_only=True):
     p_value: float | None  # share of clean events that score so high; None: not known
     surprise: float  # nats
     members: Mapping[str, float]  # calibrated score of each alone
+    weights: Mapping[str, float]  # of each in the score
+    lead: str  # the encoder whose reasons an alert tells
+    occluded: tuple[str, ...]  # members that were asked again without each cell: trees
+    heard: float | None  # share that second looks add for what was said of the earlier events
     method: Method
-    rise: float | None  # path: what the raw score rose over that of a typical window
+    rise: float | None  # path, no trees: what the raw score rose over that of a typical window
     off: float | None  # path: how far the table's sum is from it
     reasons: tuple[Reason, ...]  # as in an alert
     fields: tuple[Field, ...]
@@ -79,6 +85,11 @@ class Explanation(Struct, frozen=True, kw_only=True):
     @property
     def anomalous(self) -> bool:
         return self.score >= self.threshold
+
+    @property
+    def several(self) -> bool:
+        """Whether others than the leading encoder make the score."""
+        return set(self.weights) != {self.lead}
 
     @property
     def adds_up(self) -> bool:
@@ -96,17 +107,18 @@ def explain(
     one, task = np.array([event]), data.task[[event]]
     windows = data.windows.take(one)
     (found,) = attribute(bundle.network, windows, task, bundle.device, method)
+    every = weighed(bundle, windows, task, method, found)
     words = Words(bundle.network, bundle.statistics)
     rows = windows.rows[found.of.index[0]]
-    shares = by_cell(bundle.network, found.by_input)[0].cpu().numpy()
+    own = by_cell(bundle.network, found.by_input)[0].cpu().numpy()
+    shares = by_cell(bundle.network, torch.from_numpy(every.by_input)).numpy()
     values = found.described[0].float().cpu().numpy()
-    by_input = found.by_input[0].float().cpu().numpy()
-    total = max(float(np.maximum(shares, 0).sum()), 1e-9)
+    total = max(float(np.maximum(shares, 0).sum()) + max(every.before or 0.0, 0.0), 1e-9)
     acts = _acts(bundle, data, event, rows, known, shares.sum(1) / total)
     score = bundles.score(bundle, windows, task)
     decision = bundle.calibration.decision
     limits, rare = decision.of(windows, task), decision.p_values(score, task)
-    fields = _fields(words, shares / total, values, by_input, rows)
+    fields = _fields(words, shares / total, values, every.by_input, rows)
     return Explanation(
         event_id=acts[0].event_id,
         user_id=data.users[int(data.user[event])],
@@ -118,17 +130,17 @@ def explain(
         p_value=None if rare is None else float(rare[0]),
         surprise=float(bundles.opinions(bundle, windows, task).surprise[0]),
         members=_members(bundle, data, event),
+        weights=every.weights,
+        lead=next(iter(bundle.members.encoders)),
+        occluded=tuple(name for name in bundle.chosen if name in bundle.members.trees),
+        heard=None if every.before is None else every.before / total,
         method=method,
-        rise=_known(found, found.rise),
-        off=_known(found, found.off),
-        reasons=strongest(words, shares, values, by_input, rows),
+        rise=every.rise,
+        off=every.off,
+        reasons=strongest(words, own, values, found.by_input[0].float().cpu().numpy(), rows),
         fields=tuple(sorted(fields, key=lambda f: -f.strongest)),
         acts=acts,
     )
-
-
-def _known(found: Attributed, value: NDArray[np.float64]) -> float | None:
-    return None if np.isnan(value[0]) else float(value[0])
 
 
 def _fields(

@@ -36,11 +36,25 @@ def summary(explained: Explanation) -> Iterator[str]:
     several = "" if len(explained.members) < 2 else f" (alone: {told})"
     yield plain(f"model {explained.model}{several}, surprise {explained.surprise:.1f} nats")
     yield f"told by {METHODS[explained.method]}{_sum(explained)}"
+    if explained.several:
+        yield plain(_whose(explained))
+        share = explained.weights.get(explained.lead, 0.0)
+        yield plain(f"an alert's reasons are those of {explained.lead} alone ({share:.0%}):")
 
 
 def _rare(explained: Explanation) -> str:
     p = explained.p_value
     return "" if p is None else f"; {p:.3g} of clean events score so high (p-value)"
+
+
+def _whose(explained: Explanation) -> str:
+    """How much each member has to say in the table, and what is in no cell of it."""
+    told = "all by weight: " + ", ".join(f"{n} {w:.0%}" for n, w in explained.weights.items())
+    if explained.occluded:
+        told += f"; {' and '.join(explained.occluded)} by what is lost without a cell"
+    if explained.heard is not None:
+        told += f"; {percent(explained.heard)} is what was said of earlier events"
+    return told
 
 
 def _sum(explained: Explanation) -> str:

@@ -22,6 +22,7 @@ from stream_app.core.errors import Misconfigured
 FIELDS: Final = 14
 ACTS: Final = 12
 _TOLD: Final = 0.005
+_LINES: Final = 6  # of text above the table; more move it down
 
 
 def draw(explained: Explanation, path: Path) -> None:
@@ -34,7 +35,9 @@ def draw(explained: Explanation, path: Path) -> None:
         raise missing("a PNG (--html does without)", "matplotlib") from error
     acts, fields = explained.acts[:ACTS], explained.fields[:FIELDS]
     strongest = max((field.strongest for field in fields), default=0.0) or 1.0
-    left, right, top, row = 4.2, 0.2, 2.6, 0.44
+    first, *lines = summary(explained)
+    told = [*lines, *(line.strip() for line in reasons(explained))]
+    left, right, top, row = 4.2, 0.2, 2.6 + 0.2 * max(0, len(told) - _LINES), 0.44
     wide = 1.02 * len(acts)
     width, height = max(left + wide + right, 9.0), top + row * (len(fields) + 1) + 0.4
     with matplotlib.rc_context({"text.parse_math": False, "font.family": "DejaVu Sans"}):
@@ -43,9 +46,7 @@ def draw(explained: Explanation, path: Path) -> None:
         axes.set_xlim(0, width)
         axes.set_ylim(height, 0)
         axes.axis("off")
-        first, *lines = summary(explained)
         axes.text(0.2, 0.32, first, fontsize=13, fontweight="bold", va="center")
-        told = [*lines, *(line.strip() for line in reasons(explained))]
         for at, line in enumerate(told):
             axes.text(0.2, 0.62 + 0.2 * at, line, fontsize=8, va="center", color="#444444")
         head = top - 0.5

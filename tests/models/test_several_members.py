@@ -21,11 +21,17 @@ from models import manifest as manifests
 from models.bundle import Bundle
 from models.committee import known_before, known_facts
 from models.dataset import Dataset
+from models.explain.attribution import attribute
+from models.explain.explanation import explain
+from models.explain.labels import summary
+from models.explain.weighed import weighed
+from models.features import fact_names
 from models.fusion import weigh
 from models.inference import run
 from models.scorer import BundleScorer
 from models.second_look import EARLIER, SecondLook, earlier, scaled
 from models.training import Options, Sources, TrainReport, train
+from models.trees import Trees
 from stream_app.cli import app
 from stream_app.core.errors import BadBundle, Misconfigured
 from stream_app.core.window import Windows
@@ -356,3 +362,57 @@ def test_members_that_do_not_belong_together_are_refused(
     with pytest.raises(BadBundle, match=complaint) as refused:
         bundles.load(folder, "cpu")
     assert "\n" not in str(refused.value)
+
+
+def test_an_explanation_is_of_all_members_and_says_whose_the_alerts_reasons_are(
+    several: Bundle, dataset: Dataset
+) -> None:
+    scores = bundles.score(several, dataset.windows, dataset.task)
+    event = int(np.argmax(np.where(dataset.windows.length > 8, scores, 0)))
+    found = explain(several, dataset, event, {})
+    assert found.weights == dict(zip(MEMBERS, weigh(MEMBERS, ["trees", "second"]), strict=True))
+    told = "\n".join(summary(found))
+    assert "all by weight: bert 17%, gru 17%, trees 33%, second 33%" in told
+    assert "trees and second by what is lost without a cell" in told
+    assert "reasons are those of bert alone (17%)" in told
+    speaks_for = sum(max(c.share, 0) for field in found.fields for c in field.cells)
+    assert found.heard is not None
+    assert speaks_for + max(found.heard, 0) == pytest.approx(1)
+    lead = bundles.choose(several, ["bert"])
+    assert explain(lead, dataset, event, {}).reasons == found.reasons
+    assert not explain(lead, dataset, event, {}).several
+
+
+def test_what_trees_lose_without_a_cell_is_in_its_place(several: Bundle, dataset: Dataset) -> None:
+    only = bundles.choose(several, ["trees"])
+    event = int(np.flatnonzero(dataset.anomalous & (dataset.windows.length > 8))[0])
+    one, task = dataset.windows.take(np.array([event])), dataset.task[[event]]
+    (lead,) = attribute(only.network, one, task, only.device)
+    found = weighed(only, one, task, "gradient", lead)
+    assert found.before is None
+    assert (found.by_input[:-1] == 0).all()  # they see the newest event alone
+    names = fact_names(only.schema)
+    facts = known_facts(only.schema, one, only.device)
+    at = names.index("gap")
+    usual = facts.copy()
+    usual[0, at] = np.mean(only.statistics.expected[at])
+    trees = only.members.trees["trees"]
+    assert isinstance(trees, Trees)
+    slope = only.fusion.scales["trees"][int(task[0])].slope
+    lost = slope * float(trees.raw(facts)[0] - trees.raw(usual)[0])
+    count = len(only.network.numbers)
+    assert found.by_input[-1, -count + at] == pytest.approx(lost, abs=1e-4)
+
+
+def test_deep_adds_up_over_several_encoders(several: Bundle, dataset: Dataset) -> None:
+    both = bundles.choose(several, ["bert", "gru"])
+    event = int(np.flatnonzero(dataset.anomalous & (dataset.windows.length > 8))[0])
+    found = explain(both, dataset, event, {}, "path")
+    assert found.rise is not None
+    assert found.adds_up
+    assert found.heard is None
+    cells = sum(c.share for field in found.fields for c in field.cells)
+    speaks_for = sum(max(c.share, 0) for field in found.fields for c in field.cells)
+    assert speaks_for == pytest.approx(1)
+    assert np.sign(cells) == np.sign(found.rise)
+    assert explain(several, dataset, event, {}, "path").rise is None  # trees do not add up
