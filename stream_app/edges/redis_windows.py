@@ -27,6 +27,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from io import BytesIO
 from typing import Final
 
 import numpy as np
@@ -88,7 +89,7 @@ class RedisWindows:
             grouped[at : at + len(places)] = np.where(places < 0, places, places + first[which])
         place = np.empty(len(users), np.int64)
         place[order] = grouped
-        return Logs(np.frombuffer(b"".join(logs), self._row), first[user], place)
+        return Logs(np.frombuffer(logs, self._row), first[user], place)
 
     async def _call(
         self,
@@ -97,8 +98,8 @@ class RedisWindows:
         data: bytes,
         counts: Ints,
         committed: Sequence[int],
-    ) -> tuple[list[memoryview], Ints, list[tuple[int, Ints]]]:
-        """The users' logs in pieces, rows of each, and places where not all rows were appended."""
+    ) -> tuple[bytes, Ints, list[tuple[int, Ints]]]:
+        """The users' logs, rows of each, and places where not all rows were appended."""
         shard = f"{self._prefix}:{{{source.partition}}}:".encode()
         head, known = shard + b"w:", shard + b"committed"
         tag = source_tag(source.topic).to_bytes(2, "little")
@@ -119,14 +120,14 @@ class RedisWindows:
                 data[int(ends[begin - 1]) if begin else 0 : own[-1]],
             )
             calls.append(self._chunk(keys, known, args, [data[at - size : at] for at in own]))
-        pieces: list[memoryview] = []
+        logs: list[bytes] = []
         lengths: list[int] = []
         odd: list[tuple[int, Ints]] = []
         for some, rows, places in await all_ended(calls):
             odd += _unpacked(places, len(lengths), counts)
-            pieces += some
+            logs.append(some)
             lengths += rows
-        return pieces, np.array(lengths, np.int64), odd
+        return b"".join(logs), np.array(lengths, np.int64), odd
 
     async def _chunk(
         self,
@@ -134,9 +135,9 @@ class RedisWindows:
         known: bytes,
         args: Sequence[bytes | int],
         newest: Sequence[bytes],
-    ) -> tuple[list[memoryview], list[int], bytes]:
-        """Of a chunk's users their logs in pieces, rows of each, and what the script says of
-        places. `newest`: the last row that we send of each user.
+    ) -> tuple[bytes, list[int], bytes]:
+        """Of a chunk's users their logs, rows of each, and what the script says of places.
+        `newest`: the last row that we send of each user.
         """
         while True:
             (places, whole, *as_seen), values = await self._script.and_read(
@@ -149,31 +150,32 @@ class RedisWindows:
 
     def _in_order(
         self, values: Sequence[bytes | None], as_seen: Mapping[int, bytes], newest: Sequence[bytes]
-    ) -> tuple[list[memoryview], list[int]] | None:
-        """The rows of logs, the oldest first, without a copy of them; None if one was changed."""
-        size = self._row.itemsize
-        pieces: list[memoryview] = []
+    ) -> tuple[bytes, list[int]] | None:
+        """The rows of logs, the oldest first, and how many of each; None if one was changed.
+
+        No view outlives its turn: Python's collector would look at each again and again.
+        """
+        size, logs = self._row.itemsize, BytesIO()
         lengths: list[int] = []
         for user, value in enumerate(values):
             if user in as_seen:
-                pieces.append(memoryview(as_seen[user]))
+                logs.write(as_seen[user])
                 lengths.append(len(as_seen[user]) // size)
                 continue
             if value is None:
                 return None
             slots, start, rows, sources = _HEAD(value)
             base = HEAD_BYTES + 8 * sources + 2 * slots
-            begin, end = base + start * size, base + (start + rows) * size
-            circle = slots * size
-            last = end - size if end - size < base + circle else end - size - circle
+            begin, end, stop = base + start * size, base + (start + rows) * size, len(value)
+            last = end - size if end <= stop else end - size - slots * size
             if value[last : last + size] != newest[user]:
                 return None
             view = memoryview(value)
-            pieces.append(view[begin:end])
-            if end > base + circle:
-                pieces.append(view[base : end - circle])
+            logs.write(view[begin:end])
+            if end > stop:
+                logs.write(view[base : base + end - stop])
             lengths.append(rows)
-        return pieces, lengths
+        return logs.getvalue(), lengths
 
 
 def _packed(rows: Rows, order: Ints) -> bytes:

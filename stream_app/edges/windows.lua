@@ -196,7 +196,7 @@ end
 
 local function rolled(log)
   local count = #log / R
-  local most = count + math.max(2, math.floor(count / 4))
+  local most = count + math.floor(count / 4)
   local capacity = count > most_rows and most or math.min(most, most_rows)
   local marks, newest, latest, room = {}, {}, unpack('<i8', log), 0
   for row = 1, #log, R do

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
+from typing import Any
 
 import numpy as np
 import pytest
@@ -283,7 +284,8 @@ class Meddling:
     """A client whose server has something else happen between a script and a read behind it."""
 
     def __init__(self, client: Redis, happens: Callable[[], object]) -> None:
-        self._client, self._happens = client, happens
+        self._client: Any = client
+        self._happens = happens
         self.calls = 0
 
     def __getattr__(self, name: str) -> object:
