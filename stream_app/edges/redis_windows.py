@@ -107,7 +107,7 @@ class RedisWindows:
         size = self._row.itemsize
         ends = np.cumsum(counts) * size
         packed_counts = counts.astype("<u4").tobytes()
-        calls = []
+        chunks = []
         for begin in range(0, len(names), self._chunk_users):
             end = min(begin + self._chunk_users, len(names))
             keys = [head + name for name in names[begin:end]]
@@ -119,63 +119,55 @@ class RedisWindows:
                 packed_counts[4 * begin : 4 * end],
                 data[int(ends[begin - 1]) if begin else 0 : own[-1]],
             )
-            calls.append(self._chunk(keys, known, args, [data[at - size : at] for at in own]))
-        logs: list[bytes] = []
-        lengths: list[int] = []
+            chunks.append(([*keys, known], args, keys, [data[at - size : at] for at in own]))
+        replies = await all_ended([self._script.and_read(*chunk[:3]) for chunk in chunks])
+
+        logs, lengths = BytesIO(), list[int]()
         odd: list[tuple[int, Ints]] = []
-        for some, rows, places in await all_ended(calls):
-            odd += _unpacked(places, len(lengths), counts)
-            logs.append(some)
-            lengths += rows
-        return b"".join(logs), np.array(lengths, np.int64), odd
+        for chunk, reply in zip(chunks, replies, strict=True):
+            at, users = logs.tell(), len(lengths)
+            while not self._write(*reply, chunk[3], logs, lengths):
+                logs.truncate(at)
+                logs.seek(at)
+                del lengths[users:]
+                reply = await self._script.and_read(*chunk[:3])
+            odd += _unpacked(reply[0][0], users, counts)
+        return logs.getvalue(), np.array(lengths, np.int64), odd
 
-    async def _chunk(
+    def _write(
         self,
-        keys: Sequence[bytes],
-        known: bytes,
-        args: Sequence[bytes | int],
+        told: Sequence[bytes],
+        values: Sequence[bytes | None],
         newest: Sequence[bytes],
-    ) -> tuple[bytes, list[int], bytes]:
-        """Of a chunk's users their logs, rows of each, and what the script says of places.
-        `newest`: the last row that we send of each user.
-        """
-        while True:
-            (places, whole, *as_seen), values = await self._script.and_read(
-                [*keys, known], args, keys
-            )
-            numbers = np.frombuffer(whole, "<u4").tolist()
-            found = self._in_order(values, dict(zip(numbers, as_seen, strict=True)), newest)
-            if found:
-                return *found, places
-
-    def _in_order(
-        self, values: Sequence[bytes | None], as_seen: Mapping[int, bytes], newest: Sequence[bytes]
-    ) -> tuple[bytes, list[int]] | None:
-        """The rows of logs, the oldest first, and how many of each; None if one was changed.
+        logs: BytesIO,
+        lengths: list[int],
+    ) -> bool:
+        """Add a chunk's logs, the oldest row first, and how many rows each has. False if one was
+        changed after the script: its newest row is not the last that we sent (`newest`).
 
         No view outlives its turn: Python's collector would look at each again and again.
         """
-        size, logs = self._row.itemsize, BytesIO()
-        lengths: list[int] = []
+        size = self._row.itemsize
+        as_seen = dict(zip(np.frombuffer(told[1], "<u4").tolist(), told[2:], strict=True))
         for user, value in enumerate(values):
             if user in as_seen:
                 logs.write(as_seen[user])
                 lengths.append(len(as_seen[user]) // size)
                 continue
             if value is None:
-                return None
+                return False
             slots, start, rows, sources = _HEAD(value)
             base = HEAD_BYTES + 8 * sources + 2 * slots
             begin, end, stop = base + start * size, base + (start + rows) * size, len(value)
             last = end - size if end <= stop else end - size - slots * size
             if value[last : last + size] != newest[user]:
-                return None
+                return False
             view = memoryview(value)
             logs.write(view[begin:end])
             if end > stop:
                 logs.write(view[base : base + end - stop])
             lengths.append(rows)
-        return logs.getvalue(), lengths
+        return True
 
 
 def _packed(rows: Rows, order: Ints) -> bytes:
