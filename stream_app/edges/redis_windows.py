@@ -1,12 +1,12 @@
 """Stage 2: users' logs in Redis, slid by one script call for each 384 users of a partition.
 
     key    <prefix>:{<partition>}:w:<user>     the braces keep a partition on one shard
-    value  the user's rows in a circle, of `capacity` slots; little endian
-             head    bytes of a row, capacity, slot of the oldest row, MAGIC, rows, sources (2 bytes
-                     each); the latest at_ms (8)
+    value  the user's log, little endian, in multiples of a row
+             head    bytes of a row, slots, rows, MAGIC, sources (2 bytes each); when the key's end
+                     was put off, in s (4); the latest at_ms (8)
              newest  of each source: offset + 1 (6), tag (2)
-             marks   2 bytes of the event id in each slot
-             slots   the rows, in the order in which they were accepted
+             marks   2 bytes of the event id in each slot, filled up to a multiple of a row
+             slots   the rows, in the order in which they were accepted, and room for more
     key    <prefix>:{<partition>}:committed    newest committed seqs that anybody told
 
 The script (windows.lua) repeats `core.window.accept`, and writes a log only with rows that it did
@@ -14,9 +14,9 @@ not have: redelivery, a batch that failed half-way, and a worker that lost its p
 nothing. A log expires when its user was silent for a window's span and an hour.
 
 Nearly always a row is plainly new. The front of a log tells as much, so the script writes it into
-the oldest row's slot, and the log is read by an MGET right behind: between the two it can have
-changed. Then its newest row is not the one that we sent, and the call is made again, which answers
-with the logs as our rows saw them.
+the next slot, and the log is read by an MGET right behind: between the two it can have changed.
+Then its newest row is not the one that we sent, and the call is made again, which answers with the
+log as our rows saw it.
 
 Rows are grouped and logs put together on the event loop, which is cheap; the call waits in a
 thread. Chunks are called at the same time, so that one is read while Redis works on the next.
@@ -24,11 +24,9 @@ thread. Chunks are called at the same time, so that one is read while Redis work
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
-from io import BytesIO
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -39,8 +37,28 @@ from stream_app.edges.redis_client import Client, Script
 
 GRACE_S: Final = 3600
 
-HEAD_BYTES: Final = 20
-_HEAD: Final = struct.Struct("<2xHH2xHH").unpack_from  # slots, that of the oldest, rows, sources
+HEAD_BYTES: Final = 22
+SLOTS, ROWS, SOURCES = 1, 2, 4  # where the head has them, in numbers of 2 bytes
+
+
+class _Chunk(NamedTuple):
+    """A call of the script."""
+
+    keys: list[bytes]
+    known: bytes
+    args: tuple[bytes | int, ...]
+
+
+class _Stored(NamedTuple):
+    """Users' logs one after another, with heads and free slots between them."""
+
+    joined: bytes
+    first: Ints  # (users,) where the rows of each begin, in rows
+    lengths: Ints  # (users,)
+    changed: Ints  # users whose logs were changed after the script: their newest row is not ours
+
+
+_Reply = tuple[list[bytes], list[bytes | None]]  # the script's, and the stored logs after it
 
 
 class RedisWindows:
@@ -77,11 +95,9 @@ class RedisWindows:
         user = np.fromiter(map(number.__getitem__, users), np.int64, len(users))
         order = np.argsort(user, kind="stable")
         counts = np.bincount(user)
-        logs, lengths, odd = await self._call(
-            source, names, _packed(rows, order), counts, committed
-        )
-
-        first = np.cumsum(lengths) - lengths
+        newest = rows["seq"][order[np.cumsum(counts) - 1]]
+        logs, odd = await self._call(source, names, _packed(rows, order), counts, newest, committed)
+        first, lengths = logs.first, logs.lengths
         own = np.cumsum(counts) - counts  # the first of a user's rows among the grouped ones
         grouped = np.arange(len(users)) + np.repeat(first + lengths - counts - own, counts)
         for which, places in odd:
@@ -89,7 +105,7 @@ class RedisWindows:
             grouped[at : at + len(places)] = np.where(places < 0, places, places + first[which])
         place = np.empty(len(users), np.int64)
         place[order] = grouped
-        return Logs(np.frombuffer(logs, self._row), first[user], place)
+        return Logs(np.frombuffer(logs.joined, self._row), first[user], place)
 
     async def _call(
         self,
@@ -97,9 +113,12 @@ class RedisWindows:
         names: Sequence[bytes],
         data: bytes,
         counts: Ints,
+        newest: Ints,
         committed: Sequence[int],
-    ) -> tuple[bytes, Ints, list[tuple[int, Ints]]]:
-        """The users' logs, rows of each, and places where not all rows were appended."""
+    ) -> tuple[_Stored, list[tuple[int, Ints]]]:
+        """The users' logs, and places where not all rows were appended. `data` are the rows, user
+        by user, `newest` the last seq of each.
+        """
         shard = f"{self._prefix}:{{{source.partition}}}:".encode()
         head, known = shard + b"w:", shard + b"committed"
         tag = source_tag(source.topic).to_bytes(2, "little")
@@ -111,63 +130,53 @@ class RedisWindows:
         for begin in range(0, len(names), self._chunk_users):
             end = min(begin + self._chunk_users, len(names))
             keys = [head + name for name in names[begin:end]]
-            own = ends[begin:end].tolist()
             args = (
                 *self._settings,
                 tag,
                 limits,
                 packed_counts[4 * begin : 4 * end],
-                data[int(ends[begin - 1]) if begin else 0 : own[-1]],
+                data[int(ends[begin - 1]) if begin else 0 : int(ends[end - 1])],
             )
-            chunks.append(([*keys, known], args, keys, [data[at - size : at] for at in own]))
-        replies = await all_ended([self._script.and_read(*chunk[:3]) for chunk in chunks])
-
-        logs, lengths = BytesIO(), list[int]()
+            chunks.append(_Chunk(keys, known, args))
+        replies = await all_ended([self._ask(chunk) for chunk in chunks])
+        while len((logs := self._logs(replies, newest)).changed):
+            for at in np.unique(logs.changed // self._chunk_users).tolist():
+                replies[at] = await self._ask(chunks[at])
         odd: list[tuple[int, Ints]] = []
-        for chunk, reply in zip(chunks, replies, strict=True):
-            at, users = logs.tell(), len(lengths)
-            while not self._write(*reply, chunk[3], logs, lengths):
-                logs.truncate(at)
-                logs.seek(at)
-                del lengths[users:]
-                reply = await self._script.and_read(*chunk[:3])
-            odd += _unpacked(reply[0][0], users, counts)
-        return logs.getvalue(), np.array(lengths, np.int64), odd
+        for at, ((places, *_), _) in enumerate(replies):
+            odd += _unpacked(places, at * self._chunk_users, counts)
+        return logs, odd
 
-    def _write(
-        self,
-        told: Sequence[bytes],
-        values: Sequence[bytes | None],
-        newest: Sequence[bytes],
-        logs: BytesIO,
-        lengths: list[int],
-    ) -> bool:
-        """Add a chunk's logs, the oldest row first, and how many rows each has. False if one was
-        changed after the script: its newest row is not the last that we sent (`newest`).
+    async def _ask(self, chunk: _Chunk) -> _Reply:
+        return await self._script.and_read([*chunk.keys, chunk.known], chunk.args, chunk.keys)
 
-        No view outlives its turn: Python's collector would look at each again and again.
-        """
+    def _logs(self, replies: Sequence[_Reply], newest: Ints) -> _Stored:
+        """`newest` (users,): the last seq that we sent of each."""
         size = self._row.itemsize
-        as_seen = dict(zip(np.frombuffer(told[1], "<u4").tolist(), told[2:], strict=True))
-        for user, value in enumerate(values):
-            if user in as_seen:
-                logs.write(as_seen[user])
-                lengths.append(len(as_seen[user]) // size)
-                continue
-            if value is None:
-                return False
-            slots, start, rows, sources = _HEAD(value)
-            base = HEAD_BYTES + 8 * sources + 2 * slots
-            begin, end, stop = base + start * size, base + (start + rows) * size, len(value)
-            last = end - size if end <= stop else end - size - slots * size
-            if value[last : last + size] != newest[user]:
-                return False
-            view = memoryview(value)
-            logs.write(view[begin:end])
-            if end > stop:
-                logs.write(view[base : base + end - stop])
-            lengths.append(rows)
-        return True
+        stored: list[bytes] = []
+        whole: list[int] = []
+        for (_, users, *as_seen), values in replies:
+            own = [value or b"" for value in values]
+            for user, log in zip(np.frombuffer(users, "<u4").tolist(), as_seen, strict=True):
+                own[user] = log
+                whole.append(len(stored) + user)
+            stored += own
+        joined = b"".join(stored)
+        ends = np.cumsum(np.fromiter(map(len, stored), np.int64, len(stored)))
+        begins = np.append(0, ends[:-1])
+        first, lengths = begins // size, (ends - begins) // size
+        headed = lengths > 0
+        headed[whole] = False
+
+        numbers, at = np.frombuffer(joined, "<u2"), begins[headed] // 2
+        slots, rows, sources = (numbers[at + n].astype(np.int64) for n in (SLOTS, ROWS, SOURCES))
+        first[headed] += -(-(HEAD_BYTES + 8 * sources + 2 * slots) // size)
+        lengths[headed] = rows
+        changed = ~headed
+        last = first[headed] + rows - 1
+        changed[headed] = np.frombuffer(joined, self._row)["seq"][last] != newest[headed]
+        changed[whole] = False
+        return _Stored(joined, first, lengths, np.flatnonzero(changed))
 
 
 def _packed(rows: Rows, order: Ints) -> bytes:

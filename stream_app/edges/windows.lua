@@ -6,11 +6,11 @@
 --
 -- A row begins with at_ms (8 bytes), id (8), offset + 1 (6), source tag (2), little endian. Offsets
 -- are compared as numbers: 48 bits fit a double, a whole seq does not. How a log is stored says
--- redis_log.py.
+-- redis_windows.py.
 --
 -- Redis 7 reads every byte of a string that it hands to Lua, a microsecond for each KB. So the usual
--- case, rows that are plainly new, looks at the front of a log alone and writes into it in place
--- (`appended`); all else takes the log as a whole (`slid`). Both answer alike.
+-- case, rows that are plainly new, looks at the front of a log alone and writes behind its rows, in
+-- place (`appended`); all else takes the log as a whole (`slid`). Both answer alike.
 --
 -- Replies with a string about the users not all of whose rows were appended: number in the chunk
 -- (4 bytes), place of each row (4 bytes each); then the numbers of those whose logs were taken as a
@@ -164,58 +164,62 @@ end
 
 -- ---- how a log is stored -----------------------------------------------------------------------
 
-local MAGIC, HEAD = '\1L', '<I2I2I2c2I2I2i8' -- row bytes, capacity, start, -, count, room, latest
-local SPARE = 4 -- slots beyond the horizon, for rows that may come again
-local WALK = 24 -- rows to look at one by one; beyond, a log as a whole costs less
-local ENTRIES = 20 -- bytes before the newest offset + 1 and tag of each source, 8 bytes each
+-- Row bytes, slots, rows, MAGIC, sources, when its end was put off, latest at_ms.
+local MAGIC, HEAD = '\1L', '<I2I2I2c2I2I4i8'
+local ENTRIES = 22 -- bytes before the newest offset + 1 and tag of each source, 8 bytes each
+local SPARE = 8 -- slots beyond the horizon: so many rows are forgotten at once
 local horizon_rows = horizon / R
-local most_rows = horizon_rows + SPARE
-local FRONT = ENTRIES + 8 + 2 * most_rows -- bytes of head, entry and marks of a log of one source
+local now = tonumber(call('TIME')[1])
 
--- The rows of a log in their order, and how many there is room for.
-local function unrolled(value)
+-- Where the first slot begins: rows are aligned, so that joined logs are rows throughout.
+local function base_of(sources, slots)
+  return math.ceil((ENTRIES + 8 * sources + 2 * slots) / R) * R
+end
+
+local function slots_for(count)
+  local some = count + math.floor(count / 4)
+  local most = horizon_rows + SPARE
+  return count > most and some or math.min(some, most)
+end
+
+-- The rows of a log.
+local function unpacked(value)
   if sub(value, 7, 8) ~= MAGIC then -- as it was stored before there were heads: rows alone
     if #value % R ~= 0 then
       return redis.error_reply('WINDOWROW the log of a user is not made of rows of ' .. R .. ' bytes')
     end
     return value
   end
-  local bytes, capacity, start, _, count, room = unpack(HEAD, value)
+  local bytes, slots, count, _, sources = unpack(HEAD, value)
   if bytes ~= R then
     return redis.error_reply('WINDOWROW the log of a user has rows of ' .. bytes .. ' bytes')
   end
-  local base = ENTRIES + 8 * room + 2 * capacity
-  local begin = base + start * R
-  local most = math.min(count, capacity - start) * R
-  local log = sub(value, begin + 1, begin + most)
-  if most < count * R then
-    log = log .. sub(value, base + 1, base + count * R - most)
-  end
-  return log
+  local base = base_of(sources, slots)
+  return sub(value, base + 1, base + count * R)
 end
 
-local function rolled(log)
+-- `head` without the counts, `marks` of the rows.
+local function stored(slots, sources, latest, entries, marks, log)
   local count = #log / R
-  local most = count + math.floor(count / 4)
-  local capacity = count > most_rows and most or math.min(most, most_rows)
-  local marks, newest, latest, room = {}, {}, unpack('<i8', log), 0
+  local head = pack(HEAD, R, slots, count, MAGIC, sources, now, latest)
+  local filling = base_of(sources, slots) - #head - #entries - #marks
+  local rest = string.rep('\0', (slots - count) * R)
+  return head .. entries .. marks .. string.rep('\0', filling) .. log .. rest
+end
+
+local function packed(log)
+  local marks, entries, newest, latest = {}, {}, {}, unpack('<i8', log)
   for row = 1, #log, R do
     local at_ms, mark, _, offset, source = unpack('<i8c2c6I6c2', log, row)
     marks[#marks + 1] = mark
-    room = newest[source] and room or room + 1
     newest[source] = math.max(offset, newest[source] or 0)
     latest = math.max(latest, at_ms)
   end
-  local front = { pack(HEAD, R, capacity, 0, MAGIC, count, room, latest) }
   for source, offset in pairs(newest) do
-    front[#front + 1] = pack('<I6c2', offset, source)
+    entries[#entries + 1] = pack('<I6c2', offset, source)
   end
-  local spare = capacity - count
-  front[#front + 1] = table.concat(marks)
-  front[#front + 1] = string.rep('\0', 2 * spare)
-  front[#front + 1] = log
-  front[#front + 1] = string.rep('\0', R * spare)
-  return table.concat(front)
+  local slots, told = slots_for(#log / R), table.concat(entries)
+  return stored(slots, #entries, latest, told, table.concat(marks), log)
 end
 
 -- A number in a command is written with 17 digits, which takes longer than the command does.
@@ -228,6 +232,8 @@ local written = setmetatable({}, {
 
 -- ---- rows that are plainly new -----------------------------------------------------------------
 
+local FRONT = written[ENTRIES + 8 + 2 * (horizon_rows + SPARE) - 1] -- of a log of one source
+
 local function has(marks, mark)
   local found = find(marks, mark, 1, true)
   while found and found % 2 == 0 do
@@ -236,86 +242,36 @@ local function has(marks, mark)
   return found
 end
 
--- Writes `text` at the byte `at`, `width` bytes each of the slots from `slot` on, in a circle.
-local function put(key, base, width, slot, capacity, text)
-  local most = (capacity - slot) * width
-  local at = written[base + slot * width]
-  if #text <= most then
-    call('SETRANGE', key, at, text)
-  else
-    call('SETRANGE', key, at, sub(text, 1, most))
-    call('SETRANGE', key, written[base], sub(text, most + 1))
-  end
-end
-
--- How many rows stand before the first that may come again, if that is told by a few rows.
-local function first_open(key, base, capacity, start, count, pending, closed)
-  local function at(row)
-    local seq = base + (start + row) % capacity * R + SEQ
-    return unpack('<I6c2', call('GETRANGE', key, written[seq], written[seq + 7]))
-  end
-  local first = count
-  if pending == 1 and next(closed) == nil then -- of one source alone, so offsets ascend
-    local low = horizon_rows -- rows before it stay in any case
-    while low < first do
-      local middle = math.floor((low + first) / 2)
-      if at(middle) > limit[tag] then
-        first = middle
-      else
-        low = middle + 1
-      end
-    end
-    return first
-  end
-  for row = count - 1, math.max(1, count - WALK), -1 do
-    local offset, source = at(row)
-    if limit[source] and offset > limit[source] then
-      first = row
-    elseif not closed[source] then
-      pending, closed[source] = pending - 1, true
-      if pending == 0 then
-        return first
-      end
-    end
-  end
-end
-
--- Appends a user's rows from `at` to `stop` in place. False if one may be a duplicate, late, or was
--- judged before, and if there is no room: then nothing was written.
-local function appended(key, at, stop)
-  local front = call('GETRANGE', key, '0', written[FRONT - 1])
+-- Appends a user's rows from `at` to `stop`. False if one may be a duplicate, late, or was judged
+-- before: then nothing was written.
+local function appended(key, user, at, stop)
+  local front = call('GETRANGE', key, '0', FRONT)
   if sub(front, 7, 8) ~= MAGIC then
     return false
   end
-  local bytes, capacity, start, _, count, room, latest = unpack(HEAD, front)
+  local bytes, slots, count, _, sources, touched, latest = unpack(HEAD, front)
+  local marks_at = ENTRIES + 8 * sources
+  local marks_end = marks_at + 2 * count
   if bytes ~= R then
     return false
-  end
-  local marks_at = ENTRIES + 8 * room
-  local base = marks_at + 2 * capacity
-  if #front < base then
-    front = call('GETRANGE', key, '0', written[base - 1])
+  elseif #front < marks_end then
+    front = call('GETRANGE', key, '0', written[marks_end - 1])
   end
 
-  local newest, mine = limit[tag] or 0, nil
-  local pending, closed = 0, {} -- sources with rows that may come again, and those without
+  local newest, mine, pending = limit[tag] or 0, nil, false
   for entry = ENTRIES, marks_at - 1, 8 do
     local offset, source = unpack('<I6c2', front, entry + 1)
     if source == tag then
       mine = entry
       newest = offset > newest and offset or newest
     end
-    if limit[source] and offset > limit[source] then
-      pending = pending + 1
-    else
-      closed[source] = true
-    end
+    pending = pending or (limit[source] and offset > limit[source])
   end
   if not mine then
     return false
   end
 
-  local marks, fresh = sub(front, marks_at + 1, base), ''
+  local marks, fresh = sub(front, marks_at + 1, marks_end), ''
   for row = at, stop - 1, R do
     local at_ms, mark, _, offset = unpack('<i8c2c6I6', rows, row)
     if offset <= newest or at_ms + lateness < latest or has(marks, mark) or has(fresh, mark) then
@@ -325,28 +281,31 @@ local function appended(key, at, stop)
     fresh = fresh .. mark
   end
 
-  local gone = 0
-  if count > horizon_rows then
-    local first = pending == 0 and count or first_open(key, base, capacity, start, count, pending, closed)
-    if not first then
-      return false
+  local new, total = sub(rows, at, stop - 1), count + (stop - at) / R
+  local entries = sub(front, ENTRIES + 1, mine) .. pack('<I6c2', newest, tag)
+  entries = entries .. sub(front, mine + 9, marks_at)
+  local base = base_of(sources, slots)
+  if total <= slots then
+    local due = now - touched > ttl / 100
+    call('SETRANGE', key, written[base + count * R], new)
+    call('SETRANGE', key, written[marks_end], fresh)
+    local head = pack(HEAD, R, slots, total, MAGIC, sources, due and now or touched, latest)
+    call('SETRANGE', key, '0', head .. entries) -- last: what is beyond its counts does not exist
+    if due then
+      call('EXPIRE', key, ttl)
     end
-    gone = math.max(0, first - horizon_rows)
+    return true
   end
-  local total = count - gone + (stop - at) / R
-  if total > capacity or capacity > 2 * (total + most_rows) then
-    return false
+
+  -- No slot is left: forget, and write the log anew.
+  local value, gone = call('GET', key), math.max(0, count - horizon_rows) * R
+  if pending then
+    local log = sub(value, base + 1, base + count * R)
+    gone = forgettable(log .. new, #log + 1, user)
   end
-  start = (start + gone) % capacity
-  local slot = (start + count - gone) % capacity
-  put(key, base, R, slot, capacity, sub(rows, at, stop - 1))
-  put(key, marks_at, 2, slot, capacity, fresh)
-  local head = pack(HEAD, R, capacity, start, MAGIC, total, room, latest)
-    .. sub(front, ENTRIES + 1, mine)
-    .. pack('<I6c2', newest, tag)
-    .. sub(front, mine + 9, marks_at)
-  call('SETRANGE', key, '0', head) -- last: what was written before it does not count without it
-  call('EXPIRE', key, ttl)
+  local log = sub(value, base + gone + 1, base + count * R) .. new
+  marks = sub(marks, 2 * gone / R + 1) .. fresh
+  call('SET', key, stored(slots_for(#log / R), sources, latest, entries, marks, log), 'EX', ttl)
   return true
 end
 
@@ -355,7 +314,7 @@ end
 -- A user's log as the rows from `at` to `stop` see it, and their places unless all were appended.
 local function slid(key, user, at, stop)
   local value = call('GET', key) or ''
-  local log = unrolled(value)
+  local log = unpacked(value)
   if type(log) == 'table' then
     return log
   end
@@ -410,7 +369,7 @@ local function slid(key, user, at, stop)
 
   local gone = forgettable(log, old, user)
   if tail > old or mended or gone > 0 then
-    call('SET', key, rolled(gone > 0 and sub(log, gone + 1) or log), 'EX', ttl)
+    call('SET', key, packed(gone > 0 and sub(log, gone + 1) or log), 'EX', ttl)
   end
   return log, places
 end
@@ -418,7 +377,7 @@ end
 local odd, whole, logs, at = {}, {}, {}, 1
 for user, key in ipairs(KEYS) do
   local stop = at + unpack('<I4', counts, 4 * user - 3) * R
-  if not appended(key, at, stop) then
+  if not appended(key, user, at, stop) then
     local log, places = slid(key, user, at, stop)
     if type(log) == 'table' then
       return log -- an error
