@@ -60,7 +60,8 @@ SOURCE = Source("shop.events", 0)
 TTL_S = 90_000
 NOW_MS = 1_700_000_000_000
 ZIPF = 0.9
-CHUNK_USERS = 384  # of a script call, as RedisWindows has it
+CHUNK_USERS = 512  # of a script call, as RedisWindows has it
+PREFILLED = 500  # users at a time
 SIZES = {"script": POLICY.horizon + 1, "pipeline": POLICY.size}  # rows of a user that are kept
 
 
@@ -83,7 +84,9 @@ def rows_of(rng: np.random.Generator, at_ms: np.ndarray, first_offset: int) -> R
     return rows
 
 
-def prefill(rng: np.random.Generator, client: Redis, users: list[bytes]) -> dict[str, float]:
+async def prefill(
+    rng: np.random.Generator, client: Redis, users: list[bytes], ways: Ways
+) -> dict[str, float]:
     """Full windows for all, both ways; returns the bytes of Redis' memory a user."""
     most, seed = SIZES["script"], int(rng.integers(2**31))
     past_ms = NOW_MS - 60_000 * (most - np.arange(most))
@@ -91,17 +94,17 @@ def prefill(rng: np.random.Generator, client: Redis, users: list[bytes]) -> dict
     for way in ("script", "pipeline"):
         rng = np.random.default_rng(seed)  # the same rows for both
         before = client.info("memory")["used_memory"]
-        pipe = client.pipeline(transaction=False)
-        for number, user in enumerate(users):
-            rows = rows_of(rng, past_ms, number * most)
+        for begin in range(0, len(users), PREFILLED):
+            some = users[begin : begin + PREFILLED]
+            rows = [rows_of(rng, past_ms, (begin + at) * most) for at in range(len(some))]
             if way == "script":
-                pipe.set(log_key(user), rows.tobytes(), ex=TTL_S)
-            else:
-                pipe.zadd(set_key(user), scored(rows[-SIZES[way] :]))
+                await ways.fill([user for user in some for _ in range(most)], np.concatenate(rows))
+                continue
+            pipe = client.pipeline(transaction=False)
+            for user, own in zip(some, rows, strict=True):
+                pipe.zadd(set_key(user), scored(own[-SIZES[way] :]))
                 pipe.expire(set_key(user), TTL_S)
-            if len(pipe) >= 1000:
-                pipe.execute()
-        pipe.execute()
+            pipe.execute()
         memory[way] = (client.info("memory")["used_memory"] - before) / len(users)
     return memory
 
@@ -146,6 +149,9 @@ class Ways:
         self._awaited = awaited
         self._executor = executor
         self._windows = RedisWindows(client, "shopsentry", ROW, POLICY, executor=executor)
+
+    async def fill(self, users: list[bytes], rows: Rows) -> None:
+        await self._windows.slide(SOURCE, users, rows, ())
 
     async def script(self, batch: Batch) -> tuple[Ints, Windows]:
         """Accepted events and their windows."""
@@ -261,8 +267,8 @@ async def run(users: int, rounds: int) -> dict[str, Any]:
         ThreadPoolExecutor(4) as executor,
     ):
         async with redis.asyncio.Redis.from_url(server.url) as awaited:
-            memory = prefill(rng, client, names)
             ways = Ways(client, awaited, executor)
+            memory = await prefill(rng, client, names, ways)
             report: dict[str, Any] = {
                 "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}, "
                 f"Redis {client.info('server')['redis_version']}",

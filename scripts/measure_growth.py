@@ -78,9 +78,10 @@ class Lane:
         self._rows = policy.horizon
         self._records = records_of(setting)
         self._offset = self._rows
+        self._windows = RedisWindows(client, self._prefix, encoder.row, policy, executor=pool)
         self._pipeline = Pipeline(
             encoder,
-            RedisWindows(client, self._prefix, encoder.row, policy, executor=pool),
+            self._windows,
             free_scorer(encoder),
             RedisAlertLog(client, self._prefix, limits.alerts, executor=pool),
             MemoryOutbox(),
@@ -88,20 +89,23 @@ class Lane:
             campaigns=RedisCampaigns(client, self._prefix, CampaignPolicy(), executor=pool),
         )
 
-    def fill(self) -> None:
-        """A full log for each user, as `windows.lua` would have left it."""
+    async def fill(self) -> None:
+        """A full log for each user: that of a first one, copied."""
         rows = np.zeros(self._rows, self._encoder.row)
         rows["at_ms"] = events.BEGIN_MS - np.arange(self._rows, 0, -1) * 60_000
         rows["seq"] = np.arange(self._rows, dtype=np.uint64) + np.uint64(
             seq_of(source_tag(SOURCE.topic), 1)
         )
         rows["type"] = 1
-        dice = np.random.default_rng(0)
+        rows["id"] = np.random.default_rng(0).integers(0, 1 << 63, self._rows, np.uint64)
+        first = events.user_name(0)
+        await self._windows.slide(SOURCE, [first.encode()] * self._rows, rows, ())
+        log = self._client.get(self._key(first))
+        assert isinstance(log, bytes)
         for begin in range(0, self.setting.users + 1, 5000):
             pipe = self._client.pipeline(transaction=False)
             for number in range(begin, min(begin + 5000, self.setting.users + 1)):
-                rows["id"] = dice.integers(0, 1 << 63, self._rows, np.uint64)
-                pipe.set(self._key(events.user_name(number)), rows.tobytes(), ex=TTL_S)
+                pipe.set(self._key(events.user_name(number)), log, ex=TTL_S)
             pipe.execute()
 
     def bytes_a_user(self) -> float:
@@ -195,7 +199,7 @@ def main() -> None:
     ):
         lanes = [Lane(setting, client, pool) for setting in dict.fromkeys(settings)]
         for lane in lanes:
-            lane.fill()
+            asyncio.run(lane.fill())
         assert server.pid is not None
         redis = psutil.Process(server.pid)
         found = asyncio.run(measured(lanes, redis, given.rounds, given.events))

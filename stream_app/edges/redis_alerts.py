@@ -32,7 +32,7 @@ class RedisAlertLog:
         ttl_ms = HALF_LIVES * max(policy.cooldown_ms, policy.risk_half_life_ms)
         ttl_s = -(-ttl_ms // 1000)
         self._settings = (policy.cooldown_ms, policy.risk_half_life_ms, policy.kept, ttl_s)
-        self._script: Script[bytes] = Script(client, "alerts.lua", executor)
+        self._script: Script[bytes] = Script(client, executor, "alerts.lua")
 
     async def judge(self, partition: int, anomalies: Sequence[Anomaly]) -> list[Verdict]:
         """See `ports.AlertLog`. Raises StoreUnavailable, Misconfigured."""

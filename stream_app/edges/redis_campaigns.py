@@ -51,8 +51,8 @@ class RedisCampaigns:
         self._ttl_s = -(-policy.span_ms // 1000) + GRACE_S
         settings = (policy.quiet_ms, policy.span_ms, policy.kept, policy.closings)
         self._settings = (*settings, self._ttl_s)
-        self._join: Script[list[Any]] = Script(client, "campaigns.lua", executor)
-        self._tell: Script[None] = Script(client, "campaigns_told.lua", executor)
+        self._join: Script[list[Any]] = Script(client, executor, "campaigns.lua")
+        self._tell: Script[None] = Script(client, executor, "campaigns_told.lua")
 
     async def follow(self, sightings: Sequence[Sighting]) -> list[list[News]]:
         """See `ports.CampaignStore`. Raises StoreUnavailable, Misconfigured."""

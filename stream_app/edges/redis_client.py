@@ -81,12 +81,13 @@ def connect(
 
 
 class Script(Generic[Reply]):
-    """A script of this package, run off the event loop."""
+    """A script of this package, run off the event loop: the files `names`, one after another."""
 
-    def __init__(self, client: Client, name: str, executor: Executor) -> None:
+    def __init__(self, client: Client, executor: Executor, *names: str) -> None:
         self._client = client
         self._executor = executor
-        self._text = files(__package__).joinpath(name).read_bytes()
+        texts = [files(__package__).joinpath(name).read_bytes() for name in names]
+        self._text = b"\n".join(texts)
         self._sha = hashlib.sha1(self._text, usedforsecurity=False).hexdigest()
 
     async def __call__(self, keys: Sequence[bytes], args: Sequence[bytes | int]) -> Reply:

@@ -52,9 +52,9 @@ class RedisContext:
         self._plan = plan
         self._accounts = Accounts()
         self._lengths: dict[Table, int] = {}  # bytes in Redis of the tables that we have
-        self._join: Script[list[bytes]] = Script(client, "crowds.lua", executor)
-        self._append: Script[int] = Script(client, "accounts.lua", executor)
-        self._read: Script[bytes] = Script(client, "table.lua", executor)
+        self._join: Script[list[bytes]] = Script(client, executor, "crowds.lua")
+        self._append: Script[int] = Script(client, executor, "accounts.lua")
+        self._read: Script[bytes] = Script(client, executor, "table.lua")
 
     async def fill(self, partition: int, users: Sequence[bytes], rows: Rows) -> Ints | None:
         """See `ports.ContextStore`. Raises StoreUnavailable, Misconfigured."""

@@ -82,7 +82,9 @@ class RedisWindows:
         if ttl_s is None:
             ttl_s = -(-policy.span_ms // 1000) + GRACE_S
         self._settings = (row.itemsize, policy.horizon, policy.lateness_ms, ttl_s)
-        self._script: Script[list[bytes]] = Script(client, "windows.lua", executor)
+        self._script: Script[list[bytes]] = Script(
+            client, executor, "windows_judged.lua", "windows_stored.lua", "windows.lua"
+        )
 
     async def slide(
         self, source: Source, users: Sequence[bytes], rows: Rows, committed: Sequence[int]

@@ -157,6 +157,8 @@ async def test_windows_equal_the_naive_ones_however_batches_fall_and_fall_again(
 async def test_redis_answers_as_memory_does_with_two_topics_and_lost_scripts(
     memory_windows: Fresh, redis_windows: Fresh, client: Redis, data: st.DataObject
 ) -> None:
+    """But that it may still have rows that memory forgot: then it answers as at first."""
+    first: dict[tuple[Source, int], int | list[Act]] = {}
     histories_of = {EVENTS: data.draw(histories(40)), MORE: data.draw(histories(40))}
     ahead = dict.fromkeys(histories_of, 0)
     acked = dict.fromkeys(histories_of, 0)
@@ -170,8 +172,14 @@ async def test_redis_answers_as_memory_does_with_two_topics_and_lost_scripts(
         done = [committed(s, acked[s]) for s in sources]
         if data.draw(st.integers(0, 9)) == 0:
             client.script_flush()
-        there = await slide(stores[0], batch, done, source)
-        assert await slide(stores[1], batch, done, source) == there
+        expected = await slide(stores[0], batch, done, source)
+        answer = await slide(stores[1], batch, done, source)
+        for (_, act), there, found in zip(batch, expected, answer, strict=True):
+            if isinstance(there, list):
+                assert found == there
+            else:
+                assert found in (there, first.get((source, act.offset), there))
+            first.setdefault((source, act.offset), found)
         ahead[source] = max(ahead[source], begin + len(batch))
         if data.draw(st.booleans()):
             acked[source] = data.draw(st.integers(acked[source], ahead[source]))
