@@ -60,7 +60,7 @@ SOURCE = Source("shop.events", 0)
 TTL_S = 90_000
 NOW_MS = 1_700_000_000_000
 ZIPF = 0.9
-CHUNK_USERS = 512  # of a script call, as RedisWindows has it
+CHUNK_USERS = 384  # of a script call, as RedisWindows has it
 PREFILLED = 500  # users at a time
 SIZES = {"script": POLICY.horizon + 1, "pipeline": POLICY.size}  # rows of a user that are kept
 

@@ -73,7 +73,7 @@ class RedisWindows:
         *,
         executor: Executor,
         ttl_s: int | None = None,
-        chunk_users: int = 512,
+        chunk_users: int = 384,
     ) -> None:
         """`ttl_s`: seconds after which a silent user is forgotten; the span and an hour if None."""
         self._prefix = prefix
