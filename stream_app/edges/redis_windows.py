@@ -2,8 +2,8 @@
 
     key    <prefix>:{<partition>}:w:<user>     the braces keep a partition on one shard
     value  the user's log, little endian, in multiples of a row
-             head    bytes of a row, slots, rows, MAGIC, sources (2 bytes each); when the key's end
-                     was put off, in s (4); the latest at_ms (8)
+             head    bytes of a row (2), slots (4), MAGIC (2), rows (4), sources (2), when the
+                     key's end was put off, in s (4), the latest at_ms (8)
              newest  of each source: offset + 1 (6), tag (2)
              marks   2 bytes of the event id in each slot, filled up to a multiple of a row
              slots   the rows, in the order in which they were accepted, and room for more
@@ -37,8 +37,8 @@ from stream_app.edges.redis_client import Client, Script
 
 GRACE_S: Final = 3600
 
-HEAD_BYTES: Final = 22
-SLOTS, ROWS, SOURCES = 1, 2, 4  # where the head has them, in numbers of 2 bytes
+HEAD_BYTES: Final = 26
+SLOTS, ROWS, SOURCES = 1, 4, 6  # where the head has them, in numbers of 2 bytes
 
 
 class _Chunk(NamedTuple):
@@ -171,7 +171,11 @@ class RedisWindows:
         headed[whole] = False
 
         numbers, at = np.frombuffer(joined, "<u2"), begins[headed] // 2
-        slots, rows, sources = (numbers[at + n].astype(np.int64) for n in (SLOTS, ROWS, SOURCES))
+        low, high, sources = (
+            numbers[np.add.outer(where, at)].astype(np.int64)
+            for where in ((SLOTS, ROWS), (SLOTS + 1, ROWS + 1), SOURCES)
+        )
+        slots, rows = low + (high << 16)
         first[headed] += -(-(HEAD_BYTES + 8 * sources + 2 * slots) // size)
         lengths[headed] = rows
         changed = ~headed

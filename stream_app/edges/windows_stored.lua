@@ -1,9 +1,9 @@
 -- How a log is stored, and rows that are plainly new: the second part of the script that windows.lua
 -- tells of. The layout is told in redis_windows.py.
 
--- Row bytes, slots, rows, MAGIC, sources, when its end was put off, latest at_ms.
-local MAGIC, HEAD = '\1L', '<I2I2I2c2I2I4i8'
-local ENTRIES = 22 -- bytes before the newest offset + 1 and tag of each source, 8 bytes each
+-- Row bytes, slots, MAGIC, rows, sources, when the key's end was put off (s), latest at_ms.
+local MAGIC, HEAD = '\1L', '<I2I4c2I4I2I4i8'
+local ENTRIES = 26 -- bytes before the newest offset + 1 and tag of each source, 8 bytes each
 local SPARE = 8 -- slots beyond the horizon: so many rows are forgotten at once
 local horizon_rows = horizon / R
 local now = tonumber(call('TIME')[1])
@@ -27,7 +27,7 @@ local function unpacked(value)
     end
     return value
   end
-  local bytes, slots, count, _, sources = unpack(HEAD, value)
+  local bytes, slots, _, count, sources = unpack(HEAD, value)
   if bytes ~= R then
     return redis.error_reply('WINDOWROW the log of a user has rows of ' .. bytes .. ' bytes')
   end
@@ -35,15 +35,16 @@ local function unpacked(value)
   return sub(value, base + 1, base + count * R)
 end
 
--- `head` without the counts, `marks` of the rows.
+-- The value of `log`: `entries` and `marks` are those of its sources and rows.
 local function stored(slots, sources, latest, entries, marks, log)
   local count = #log / R
-  local head = pack(HEAD, R, slots, count, MAGIC, sources, now, latest)
+  local head = pack(HEAD, R, slots, MAGIC, count, sources, now, latest)
   local filling = base_of(sources, slots) - #head - #entries - #marks
   local rest = string.rep('\0', (slots - count) * R)
   return head .. entries .. marks .. string.rep('\0', filling) .. log .. rest
 end
 
+-- The same, if nothing but the rows is known.
 local function packed(log)
   local marks, entries, newest, latest = {}, {}, {}, unpack('<i8', log)
   for row = 1, #log, R do
@@ -84,7 +85,7 @@ local function appended(key, user, at, stop)
   if sub(front, 7, 8) ~= MAGIC then
     return false
   end
-  local bytes, slots, count, _, sources, touched, latest = unpack(HEAD, front)
+  local bytes, slots, _, count, sources, touched, latest = unpack(HEAD, front)
   local marks_at = ENTRIES + 8 * sources
   local marks_end = marks_at + 2 * count
   if bytes ~= R then
@@ -124,7 +125,7 @@ local function appended(key, user, at, stop)
     local due = now - touched > ttl / 100
     call('SETRANGE', key, written[base + count * R], new)
     call('SETRANGE', key, written[marks_end], fresh)
-    local head = pack(HEAD, R, slots, total, MAGIC, sources, due and now or touched, latest)
+    local head = pack(HEAD, R, slots, MAGIC, total, sources, due and now or touched, latest)
     call('SETRANGE', key, '0', head .. entries) -- last: what is beyond its counts does not exist
     if due then
       call('EXPIRE', key, ttl)

@@ -196,6 +196,19 @@ async def test_a_thousand_events_of_one_user_in_one_batch(fresh: Fresh) -> None:
     assert await slide(store, batch[990:], [committed(EVENTS, 990)]) == first[990:]
 
 
+async def test_one_user_may_have_more_than_65536_rows_that_may_come_again(
+    redis_windows: Fresh,
+) -> None:
+    store = redis_windows()
+    for begin in range(0, 80_000, 20_000):
+        batch = [(b"a", Act(10_000 + n, n, n)) for n in range(begin, begin + 20_000)]
+        users = [user for user, _ in batch]
+        rows = rows_of([act for _, act in batch])
+        logs = await store.slide(EVENTS, users, rows, [committed(EVENTS, 0)])
+        assert (logs.rows[logs.place]["id"] == range(begin, begin + 20_000)).all()
+    assert len(logs.rows) >= 80_000
+
+
 async def test_a_thousand_copies_of_one_event_are_one_event(fresh: Fresh) -> None:
     batch = [(b"a", Act(10_000, 7, n)) for n in range(1000)]
     assert await slide(fresh(), batch, []) == [[batch[0][1]], *[DUPLICATE] * 999]
@@ -273,7 +286,7 @@ async def test_redis_keeps_only_what_may_be_needed(client: Redis) -> None:
             await slide(store, [(b"a", Act(n, n, n))], [committed(EVENTS, n)])
     # The horizon of a coming event, slots to spare, and what comes before them.
     slots = POLICY.horizon + 8
-    assert client.strlen("lean:{0}:w:a") <= 22 + 8 + 2 * slots + (slots + 1) * ROW.itemsize
+    assert client.strlen("lean:{0}:w:a") <= 26 + 8 + 2 * slots + (slots + 1) * ROW.itemsize
 
 
 async def test_a_log_of_rows_alone_as_it_was_stored_once_is_gone_on_with(client: Redis) -> None:
