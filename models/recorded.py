@@ -87,6 +87,32 @@ class _Ready(NamedTuple):
     read: Tensor  # (windows,) in the order of `order.windows`: their own events' tokens
 
 
+class Reading(Struct, frozen=True):
+    """What the device computes of some windows."""
+
+    order: Lines
+    likelihood: bool  # told
+    said: Tensor  # (windows, numbers) in the order of the lines, on the host once `done` has come
+    done: torch.cuda.Event
+
+    def over(self) -> bool:
+        try:
+            return bool(self.done.query())  # type: ignore[no-untyped-call]
+        except RuntimeError:  # `collect` raises it where it is looked for
+            return True
+
+    def collect(self) -> Raw:
+        """Waits for it."""
+        return _raw(self.numbers(), self.likelihood)
+
+    def numbers(self) -> NDArray[np.float32]:
+        """(windows, numbers), waited for."""
+        self.done.synchronize()
+        found = np.empty(self.said.shape, np.float32)
+        found[self.order.windows] = self.said.numpy()
+        return found
+
+
 class RecordedReader:
     """Records all buckets when it is made, which takes some seconds. `likelihood`: tells that of a
     window, too.
@@ -100,104 +126,102 @@ class RecordedReader:
         likelihood: bool = False,
     ) -> None:
         self._flat, self._device, self._likelihood = flat, device, likelihood
-        self._tasks = len(flat.network.heads)
-        self._told = self._tasks + 1 + likelihood  # numbers of a window
+        self._told = len(flat.network.heads) + 1 + likelihood  # numbers of a window
         self._sizes = buckets(largest)
-        self._place = torch.arange(LONGEST, device=device)
         self._ahead = _stream(device)  # the next batch comes while one is computed
         pool = torch.cuda.graph_pool_handle()
         with torch.inference_mode():
             self._recorded = {size: self._record(size, pool) for size in reversed(self._sizes)}
 
-    @torch.inference_mode()
+    @property
+    def most(self) -> int:
+        """Windows that can be begun at once."""
+        return self._sizes[-1].reads
+
     def run(self, windows: Windows) -> Raw:
         """As `inference.run`."""
-        found = np.empty((len(windows), self._told), np.float32)
-        begun: tuple[int, Lines, Tensor, torch.cuda.Event] | None = None
-        most = self._sizes[-1].reads
-        for at in range(0, len(windows), most):
-            some = slice(at, at + most)
-            ready = self._sent(Windows(windows.rows, windows.index[some], windows.length[some]))
-            next_ = (at, ready.order, *self._started(ready))
+        found = [np.empty((0, self._told), np.float32)]
+        begun: Reading | None = None
+        for at in range(0, len(windows), self.most):
+            some = slice(at, at + self.most)
+            next_ = self.begin(Windows(windows.rows, windows.index[some], windows.length[some]))
             if begun is not None:
-                _collect(found, *begun)
+                found.append(begun.numbers())
             begun = next_
         if begun is not None:
-            _collect(found, *begun)
-        tasks = self._tasks
-        unknown = np.full(len(windows), np.nan, np.float32)
-        return Raw(
-            found[:, :tasks], found[:, tasks], found[:, tasks + 1] if self._likelihood else unknown
-        )
+            found.append(begun.numbers())
+        return _raw(np.concatenate(found), self._likelihood)
+
+    @torch.inference_mode()
+    def begin(self, windows: Windows) -> Reading:
+        """From one to `most` windows; what was begun before is computed first."""
+        ready = self._sent(windows)
+        return Reading(ready.order, self._likelihood, *self._started(ready))
 
     def _sent(self, windows: Windows) -> _Ready:
-        with torch.cuda.stream(self._ahead):
-            rows, index = self._copied_together(windows)
-            looked_at = index if len(windows) > _FEW else None
-            order = lines_of(windows, shared=True, index=looked_at)
-            length = windows.length[order.lines]
-            tokens = np.cumsum(length)
-            begins = np.repeat(tokens - length, np.diff(order.ends, prepend=0))
-            read = begins + windows.length[order.windows] - 1
-            plan = self._copied(torch.from_numpy(np.concatenate([order.lines, length, read])))
-            count = len(length)
-            parts = plan[:count], plan[count : 2 * count], plan[2 * count :]
-        cuts = list(cut(order, tokens, self._sizes))
-        return _Ready(order, cuts, rows, index, *parts)
+        first, last = max(0, int(windows.index.min())), int(windows.index.max())
+        rows = words(windows.rows[first : last + 1]).numpy()
+        index = np.subtract(windows.index, first, dtype=np.int32, casting="unsafe")
+        if len(windows) <= _FEW:
+            order = lines_of(windows, shared=True)
+            tokens, plan = _plan(windows, order)
+            there = self._copied(rows, index, *plan)
+        else:
+            with torch.cuda.stream(self._ahead):
+                there = self._copied(rows, index)
+                order = lines_of(windows, shared=True, index=there[1])
+                tokens, plan = _plan(windows, order)
+                there += self._copied(*plan)
+            here = torch.cuda.current_stream(self._device)
+            here.wait_stream(self._ahead)
+            for tensor in there:
+                tensor.record_stream(here)
+        return _Ready(order, list(cut(order, tokens, self._sizes)), *there)
 
     def _started(self, ready: _Ready) -> tuple[Tensor, torch.cuda.Event]:
         """(windows, numbers) in the order of the lines, on the host once the event has come."""
-        here = torch.cuda.current_stream(self._device)
-        here.wait_stream(self._ahead)
-        for tensor in ready[2:]:
-            tensor.record_stream(here)
-        size = ready.rows_of.shape[1]
-        missing = (size - ready.lengths)[:, None]
-        said = torch.empty(len(ready.read), self._told, device=self._device)
+        from models.placing_kernel import place
+
+        host = torch.empty(len(ready.read), self._told, pin_memory=True)
+        plan = ready.lines, ready.lengths, ready.read
         for one in ready.cuts:
-            recorded, count = self._recorded[one.bucket], one.lines.stop - one.lines.start
-            held = ready.rows_of[ready.lines[one.lines]]
-            left = (self._place + missing[one.lines]).clamp(max=size - 1)
-            into = recorded.words[:count].flatten(0, 1)
-            torch.index_select(ready.rows, 0, held.gather(1, left).flatten(), out=into)
-            recorded.lengths[:count].copy_(ready.lengths[one.lines])
-            recorded.lengths[count:].zero_()
+            to = self._recorded[one.bucket]
+            into = to.words, to.lengths, to.read
+            place(ready.rows, ready.rows_of, plan, one.lines, one.windows, one.first, into)
+            to.graph.replay()
             asked = one.windows.stop - one.windows.start
-            torch.sub(ready.read[one.windows], one.first, out=recorded.read[:asked])
-            recorded.graph.replay()
-            said[one.windows].copy_(recorded.found[:asked])
-        host = torch.empty(said.shape, pin_memory=True)
-        host.copy_(said, non_blocking=True)
+            host[one.windows].copy_(to.found[:asked], non_blocking=True)
         done = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        done.record(here)
+        done.record(torch.cuda.current_stream(self._device))
         return host, done
 
-    def _copied_together(self, windows: Windows) -> tuple[Tensor, Tensor]:
-        """(rows, words), the rows that are used, and (windows, size) int32 into them: one copy."""
-        first, last = max(0, int(windows.index.min())), int(windows.index.max())
-        used = words(windows.rows[first : last + 1]).numpy()
-        cells = windows.index.size
-        held = torch.empty(used.size + (cells + 1) // 2, dtype=torch.int64, pin_memory=True)
-        room = held.numpy()
-        room[: used.size] = used.ravel()
-        np.subtract(
-            windows.index.ravel(), first, out=room[used.size :].view(np.int32)[:cells],
-            casting="unsafe",
-        )  # fmt: skip
-        there = held.to(self._device, non_blocking=True)
-        index = there[used.size :].view(torch.int32)[:cells]
-        return there[: used.size].view(used.shape), index.view(windows.index.shape)
-
-    def _copied(self, held: Tensor) -> Tensor:
-        return held.pin_memory().to(self._device, non_blocking=True)
+    def _copied(self, *parts: NDArray[Any]) -> list[Tensor]:
+        """Of int32 or int64, on the device, by one copy."""
+        sizes = [-(-part.nbytes // 8) for part in parts]
+        held = torch.empty(sum(sizes), dtype=torch.int64, pin_memory=True)
+        for part, room in zip(parts, torch.split(held, sizes), strict=True):
+            room.numpy().view(part.dtype)[: part.size] = part.ravel()
+        there = torch.split(held.to(self._device, non_blocking=True), sizes)
+        return [
+            own.view(torch.int32)[: part.size].view(part.shape)
+            if part.itemsize == 4
+            else own.view(part.shape)
+            for part, own in zip(parts, there, strict=True)
+        ]
 
     def _record(self, size: Bucket, pool: Any) -> _Recorded:
+        from models.placing_kernel import place
+
         device = self._device
         held = torch.zeros(size.lines, LONGEST, self._flat.words, dtype=torch.int64, device=device)
         lengths = torch.zeros(size.lines, dtype=torch.int64, device=device)
-        lengths[0] = 1
         token = torch.arange(size.tokens, device=device)
         read = torch.zeros(size.reads, dtype=torch.int64, device=device)
+        one, none = slice(0, 1), read.new_zeros(1)  # a line of one event
+        rows_of = none.int()[:, None]
+        place(
+            held[0, :1].clone(), rows_of, (none, none + 1, none), one, one, 0, (held, lengths, read)
+        )
         aside = _stream(device)
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
@@ -209,11 +233,18 @@ class RecordedReader:
         return _Recorded(graph, held, lengths, token, read, found)
 
 
-def _collect(
-    found: NDArray[np.float32], at: int, order: Lines, said: Tensor, done: torch.cuda.Event
-) -> None:
-    done.synchronize()
-    found[at + order.windows] = said.numpy()
+def _plan(windows: Windows, order: Lines) -> tuple[Ints, tuple[Ints, Ints, Ints]]:
+    """(lines,) the token at which each ends, and what of the plan the device needs."""
+    length = windows.length[order.lines]
+    tokens = np.cumsum(length)
+    begins = np.repeat(tokens - length, np.diff(order.ends, prepend=0))
+    return tokens, (order.lines, length, begins + windows.length[order.windows] - 1)
+
+
+def _raw(found: NDArray[np.float32], likelihood: bool) -> Raw:
+    if likelihood:
+        return Raw(found[:, :-2], found[:, -2], found[:, -1])
+    return Raw(found[:, :-1], found[:, -1], np.full(len(found), np.nan, np.float32))
 
 
 def _stream(device: torch.device) -> torch.cuda.Stream:
