@@ -9,26 +9,29 @@ ends the scorer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import queue
 import shutil
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
 import torch
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from models.bundle import Bundle, fused
 from models.committee import Opinions, hear
 from models.flat import FlatBert, Precision, suits
-from models.inference import TOKENS, run
+from models.inference import TOKENS, Raw, run
 from models.packing import sound
 from models.reasons import Explainer
-from models.recorded import RecordedReader
+from models.recorded import Reading, RecordedReader
 from stream_app.core.decision import Thresholds, decide
 from stream_app.core.errors import DeviceFailed, Misconfigured
 from stream_app.core.event import Tasks
@@ -40,8 +43,10 @@ HANG_S: Final = 600.0  # on one batch; a large model on one slow core may take m
 LOOK_S: Final = 5.0  # how often a hanging device is looked for
 CLOSE_S: Final = 10.0  # for what runs when the scorer is closed
 _AHEAD: Final = 16  # passes' worth of events taken from the queue at once
-_FEW: Final = 512  # windows that are told how likely they are at once: sooner than a second pass
+_FEW: Final = 1024  # windows that are told how likely they are at once: sooner than a second pass
 _LIKELY: Final = 16_384  # events of a recorded pass that tells so
+_UNDER_WAY: Final = 2  # batches on a GPU at once: the host sees to one while the other is computed
+_LOOK_OFTEN_S: Final = 5e-5  # whether the device is done, while no request comes
 
 
 class _Request(Struct):
@@ -49,6 +54,15 @@ class _Request(Struct):
     tasks: Ints
     explain: bool
     settle: Callable[[Any, DeviceFailed | None], None]
+
+
+class _Begun(Struct, frozen=True):
+    """A batch that the device computes."""
+
+    requests: list[_Request]
+    windows: Windows
+    tasks: Ints
+    reading: Reading
 
 
 class BundleScorer:
@@ -83,6 +97,7 @@ class BundleScorer:
         self._lost: DeviceFailed | None = None
         self._closed = False
         self._since: float | None = None  # monotonic s: the thread works on a batch
+        self._begun: deque[_Begun] = deque()  # oldest first; of the thread alone
         self._thread = threading.Thread(target=self._work, name="scorer", daemon=True)
         self._thread.start()
 
@@ -170,7 +185,7 @@ class BundleScorer:
             torch.set_num_threads(self._threads)  # of the calling thread
         open_ = True
         while open_:
-            waiting = self._queue.get()
+            waiting = self._next()
             batch: list[_Request] = []
             events = 0
             while waiting is not None:
@@ -181,20 +196,70 @@ class BundleScorer:
                 waiting = self._queue.get()
             open_ = not self._closed
             if self._closed:
+                self._finish_all()
                 self._lost = self._lost or DeviceFailed("The scorer is closed.")
             self._answer([r for r in batch if not r.explain])
             for request in batch:
                 if request.explain:
+                    self._finish_all()
                     self._settle([request], lambda r: [self._explain(r[0].windows, r[0].tasks)])
+        self._finish_all()
         self._lost = self._lost or DeviceFailed("The scorer is closed.")
         while not self._queue.empty():  # asked while it was closing
             late = self._queue.get()
             if late is not None:
                 late.settle(None, self._lost)
 
+    def _next(self) -> _Request | None:
+        """What is asked next, None at the end; until then, settles what the device is done with."""
+        while self._begun:
+            if len(self._begun) >= _UNDER_WAY or self._begun[0].reading.over():
+                self._finish()
+                continue
+            with contextlib.suppress(queue.Empty):
+                return self._queue.get(timeout=_LOOK_OFTEN_S)
+        return self._queue.get()
+
     def _answer(self, requests: list[_Request]) -> None:
-        if requests:
+        if requests and not self._begin(requests):
+            self._finish_all()
             self._settle(requests, self._score)
+
+    def _begin(self, requests: list[_Request]) -> bool:
+        """Whether the device computes them now, to be settled when it is done."""
+        if self._lost is not None or self._likely is None or self._recorded is None:
+            return False
+        self._since = self._since or time.monotonic()
+        try:
+            windows, tasks = _joined(requests)
+            reader = self._likely if len(windows) <= _FEW else self._recorded
+            if len(windows) > reader.most or not self._sound(windows).all():
+                return False
+            reading = reader.begin(windows)
+        except Exception as error:  # the general way finds the window that fails, or the device
+            _log.debug("a batch is scored again: %r", error)
+            return False
+        self._begun.append(_Begun(requests, windows, tasks, reading))
+        return True
+
+    def _finish(self) -> None:
+        begun = self._begun.popleft()
+        self._settle(begun.requests, lambda _: self._finished(begun))
+        if self._begun:
+            self._since = time.monotonic()
+
+    def _finish_all(self) -> None:
+        while self._begun:
+            self._finish()
+
+    def _finished(self, begun: _Begun) -> list[Scores]:
+        try:
+            read = begun.reading.collect()
+        except Exception as error:
+            self._check_device(error)
+            return self._score(begun.requests)
+        said = _own(read, begun.tasks)
+        return _parted(self._scores(begun.windows, begun.tasks, said), begun.requests)
 
     def _settle(
         self, requests: list[_Request], answer: Callable[[list[_Request]], list[Any]]
@@ -218,24 +283,20 @@ class BundleScorer:
             request.settle(found, None)
 
     def _score(self, requests: list[_Request]) -> list[Scores]:
-        windows = concat([r.windows for r in requests])
-        tasks = np.concatenate([r.tasks for r in requests])
-        fine = np.flatnonzero(sound(windows, len(self.bundle.schema.types), self._longest))
+        windows, tasks = _joined(requests)
+        fine = np.flatnonzero(self._sound(windows))
         if len(fine) < len(windows):
             _log.warning("%d windows are out of bounds and get no score", len(windows) - len(fine))
             found = Scores(*(np.full(len(windows), np.nan, np.float32) for _ in range(3)))
-            some = self._scores(windows.take(fine), tasks[fine])
+            few, own = windows.take(fine), tasks[fine]
+            some = self._scores(few, own, self._hear(few, own))
             found.calibrated[fine], found.surprise[fine] = some.calibrated, some.surprise
             found.log_likelihood[fine] = some.log_likelihood
         else:
-            found = self._scores(windows, tasks)
-        ends = np.cumsum([len(r.windows) for r in requests])[:-1]
-        columns = (found.calibrated, found.surprise, found.log_likelihood)
-        parts = zip(*(np.split(column, ends) for column in columns), strict=True)
-        return [Scores(*part) for part in parts]
+            found = self._scores(windows, tasks, self._hear(windows, tasks))
+        return _parted(found, requests)
 
-    def _scores(self, windows: Windows, tasks: Ints) -> Scores:
-        said = self._hear(windows, tasks)
+    def _scores(self, windows: Windows, tasks: Ints, said: Opinions) -> Scores:
         calibrated = self.bundle.calibration.apply(fused(self.bundle, said, tasks), tasks)
         anomalous = decide(calibrated, self._thresholds.of(windows, tasks))
         which = np.flatnonzero(anomalous & np.isnan(said.log_likelihood))
@@ -251,9 +312,7 @@ class BundleScorer:
         try:
             reader = self._likely if len(windows) <= _FEW else self._recorded
             if reader is not None:
-                read = reader.run(windows)
-                own = read.logits[np.arange(len(windows)), tasks][:, None]
-                return Opinions(own, read.surprise, read.log_likelihood)
+                return _own(reader.run(windows), tasks)
             return hear(
                 bundle.members,
                 bundle.chosen,
@@ -296,7 +355,7 @@ class BundleScorer:
 
     def _explain(self, windows: Windows, tasks: Ints) -> list[tuple[Reason, ...]]:
         found: list[tuple[Reason, ...]] = [()] * len(windows)
-        fine = np.flatnonzero(sound(windows, len(self.bundle.schema.types), self._longest))
+        fine = np.flatnonzero(self._sound(windows))
 
         def explain(which: Ints) -> None:
             try:
@@ -329,9 +388,31 @@ class BundleScorer:
                 "Restart the worker; if it happens again, look at the driver's log."
             ) from lost
 
+    def _sound(self, windows: Windows) -> NDArray[np.bool_]:
+        return sound(windows, len(self.bundle.schema.types), self._longest)
+
     @property
     def _longest(self) -> int:
         return min(e.config.window for e in self.bundle.members.encoders.values())
+
+
+def _joined(requests: list[_Request]) -> tuple[Windows, Ints]:
+    return concat([r.windows for r in requests]), np.concatenate([r.tasks for r in requests])
+
+
+def _parted(found: Scores, requests: list[_Request]) -> list[Scores]:
+    """To each request its own."""
+    ends = np.cumsum([len(r.windows) for r in requests])[:-1]
+    columns = (found.calibrated, found.surprise, found.log_likelihood)
+    parts = zip(*(np.split(column, ends) for column in columns), strict=True)
+    return [Scores(*part) for part in parts]
+
+
+def _own(read: Raw, tasks: Ints) -> Opinions:
+    """Under the tasks of the windows."""
+    return Opinions(
+        read.logits[np.arange(len(tasks)), tasks][:, None], read.surprise, read.log_likelihood
+    )
 
 
 def _flat(bundle: Bundle, precision: Precision) -> FlatBert | None:

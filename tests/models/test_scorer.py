@@ -3,15 +3,18 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from models import committee, scorer
 from models.bundle import Bundle, score
 from models.committee import Opinions
 from models.dataset import Dataset
+from models.inference import Raw, run
 from models.members import Members
 from models.scorer import BundleScorer
 from stream_app.core.errors import DeviceFailed
@@ -126,6 +129,75 @@ async def test_a_closed_scorer_leaves_nobody_waiting(
     assert isinstance(found, DeviceFailed | Scores)  # dropped, or under way before
     with pytest.raises(DeviceFailed, match="closed"):
         await scoring.score(windows, tasks)
+
+
+class Device:
+    """In the place of a `RecordedReader`: computes when asked for it, `over` once two have begun.
+
+    `fails`: which of the batches that are begun."""
+
+    most = 1000
+
+    def __init__(self, bundle: Bundle, fails: tuple[int, ...] = ()) -> None:
+        self.bundle, self.fails = bundle, fails
+        self.begun = self.under_way = self.together = 0
+        self.first = threading.Event()
+
+    def run(self, windows: Windows) -> Raw:
+        return run(self.bundle.network, windows, torch.device("cpu"), likelihood=True)
+
+    def begin(self, windows: Windows) -> Any:
+        self.begun, self.under_way = self.begun + 1, self.under_way + 1
+        self.together = max(self.together, self.under_way)
+        self.first.set()
+        number = self.begun
+
+        def collect() -> Raw:
+            self.under_way -= 1
+            if number in self.fails:
+                raise RuntimeError("out of memory")
+            return self.run(windows)
+
+        return SimpleNamespace(over=lambda: self.begun > 1, collect=collect)
+
+
+@pytest.mark.parametrize("fails", [(), (1,), (2,)])
+async def test_a_batch_is_begun_while_the_device_computes_the_one_before(
+    scoring: BundleScorer,
+    dataset: Dataset,
+    some: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    fails: tuple[int, ...],
+) -> None:
+    device = Device(scoring.bundle, fails)
+    monkeypatch.setattr(scoring, "_recorded", device)
+    monkeypatch.setattr(scoring, "_likely", device)
+    first, second = some[:20], some[20:50]
+    asked = [asyncio.ensure_future(scoring.score(dataset.windows.take(first), dataset.task[first]))]
+    await asyncio.to_thread(device.first.wait, 20)
+    asked += [
+        asyncio.ensure_future(scoring.score(dataset.windows.take(part), dataset.task[part]))
+        for part in np.array_split(second, 3)
+    ]
+    async with asyncio.timeout(20):
+        found = np.concatenate([told.calibrated for told in await asyncio.gather(*asked)])
+    both = some[:50]
+    alone = score(scoring.bundle, dataset.windows.take(both), dataset.task[both])
+    np.testing.assert_allclose(found, alone, atol=1e-5)
+    assert device.together == 2
+
+
+async def test_what_a_device_has_begun_is_finished_when_the_scorer_is_closed(
+    bundle: Bundle, dataset: Dataset, some: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scoring, device = BundleScorer(bundle), Device(bundle)
+    monkeypatch.setattr(scoring, "_recorded", device)
+    monkeypatch.setattr(scoring, "_likely", device)
+    windows, tasks = dataset.windows.take(some[:9]), dataset.task[some[:9]]
+    asked = asyncio.ensure_future(scoring.score(windows, tasks))
+    await asyncio.to_thread(device.first.wait, 20)
+    await asyncio.to_thread(scoring.close)
+    np.testing.assert_allclose((await asked).calibrated, score(bundle, windows, tasks), atol=1e-5)
 
 
 async def test_reasons_are_the_same_each_time_and_in_words(
