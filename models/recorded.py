@@ -26,6 +26,7 @@ from stream_app.core.window import Ints, Windows
 LARGEST: Final = 65_536  # tokens of a pass
 _SMALLEST: Final = 512
 _STEPS: Final = 4  # buckets from a size to twice that
+_FINE: Final = 16_384  # tokens up to which there are twice as many: somebody waits for such passes
 _FEW: Final = 2048  # windows that the host compares sooner than the device
 
 
@@ -53,7 +54,8 @@ def buckets(largest: int = LARGEST) -> list[Bucket]:
     """Ascending."""
     found, size = [], _SMALLEST
     while size < largest:
-        found += [Bucket(size + step * size // _STEPS) for step in range(_STEPS)]
+        steps = _STEPS * 2 if size < _FINE else _STEPS
+        found += [Bucket(size + step * size // steps) for step in range(steps)]
         size *= 2
     return [*(bucket for bucket in found if bucket.tokens < largest), Bucket(largest)]
 
