@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from models.dataset import Dataset
 from models.flat import Bucket
@@ -33,6 +34,16 @@ def test_the_same_first_row_is_not_enough() -> None:
     assert order.lines.tolist() == [1, 0]
     assert sorted(order.windows[:2].tolist()) == [1, 2]
     assert order.windows[2:].tolist() == [0]
+
+
+def test_a_tensor_of_the_windows_tells_the_same(dataset: Dataset, some: np.ndarray) -> None:
+    windows = dataset.windows.take(some)
+    here = lines_of(windows, shared=True)
+    there = lines_of(windows, shared=True, index=torch.from_numpy(windows.index))
+    assert len(here.lines) < len(windows)
+    assert here.lines.tolist() == there.lines.tolist()
+    assert here.windows.tolist() == there.windows.tolist()
+    assert here.ends.tolist() == there.ends.tolist()
 
 
 @pytest.mark.parametrize("shared", [True, False])
