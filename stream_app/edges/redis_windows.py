@@ -7,6 +7,7 @@
              newest  of each source: offset + 1 (6), tag (2)
              marks   2 bytes of the event id in each slot, filled up to a multiple of a row
              slots   the rows, in the order in which they were accepted, and room for more
+             end     a byte more than a multiple of a row: workers that know of rows alone refuse
     key    <prefix>:{<partition>}:committed    newest committed seqs that anybody told
 
 The script (windows.lua) repeats `core.window.accept`, and writes a log only with rows that it did
@@ -39,6 +40,7 @@ GRACE_S: Final = 3600
 
 HEAD_BYTES: Final = 26
 SLOTS, ROWS, SOURCES = 1, 4, 6  # where the head has them, in numbers of 2 bytes
+END: Final = b"\0"
 
 
 class _Chunk(NamedTuple):
@@ -160,13 +162,17 @@ class RedisWindows:
         for (_, users, *as_seen), values in replies:
             own = [value or b"" for value in values]
             for user, log in zip(np.frombuffer(users, "<u4").tolist(), as_seen, strict=True):
-                own[user] = log
+                own[user] = log + END
                 whole.append(len(stored) + user)
             stored += own
-        joined = b"".join(stored)
-        ends = np.cumsum(np.fromiter(map(len, stored), np.int64, len(stored)))
-        begins = np.append(0, ends[:-1])
-        first, lengths = begins // size, (ends - begins) // size
+        sizes = np.fromiter(map(len, stored), np.int64, len(stored))
+        for user in np.flatnonzero(sizes % size != len(END)).tolist():  # gone, or of other workers
+            stored[user], sizes[user] = END, len(END)
+        gap = size - len(END)
+        joined = bytes(gap).join([*stored, b""])
+        ends = np.cumsum(sizes + gap)
+        begins = ends - sizes - gap
+        first, lengths = begins // size, sizes // size
         headed = lengths > 0
         headed[whole] = False
 

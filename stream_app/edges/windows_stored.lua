@@ -40,7 +40,7 @@ local function stored(slots, sources, latest, entries, marks, log)
   local count = #log / R
   local head = pack(HEAD, R, slots, MAGIC, count, sources, now, latest)
   local filling = base_of(sources, slots) - #head - #entries - #marks
-  local rest = string.rep('\0', (slots - count) * R)
+  local rest = string.rep('\0', (slots - count) * R + 1) -- the end
   return head .. entries .. marks .. string.rep('\0', filling) .. log .. rest
 end
 

@@ -286,7 +286,16 @@ async def test_redis_keeps_only_what_may_be_needed(client: Redis) -> None:
             await slide(store, [(b"a", Act(n, n, n))], [committed(EVENTS, n)])
     # The horizon of a coming event, slots to spare, and what comes before them.
     slots = POLICY.horizon + 8
-    assert client.strlen("lean:{0}:w:a") <= 26 + 8 + 2 * slots + (slots + 1) * ROW.itemsize
+    assert client.strlen("lean:{0}:w:a") <= 26 + 8 + 2 * slots + (slots + 1) * ROW.itemsize + 1
+
+
+async def test_workers_that_know_of_rows_alone_refuse_a_log(client: Redis) -> None:
+    """They ask whether it is made of rows throughout."""
+    with ThreadPoolExecutor(1) as pool:
+        store = RedisWindows(client, "refused", ROW, POLICY, executor=pool)
+        for n in range(30):
+            await slide(store, acts(n, 1), [committed(EVENTS, n)])
+            assert client.strlen("refused:{0}:w:a") % ROW.itemsize == 1
 
 
 async def test_a_log_of_rows_alone_as_it_was_stored_once_is_gone_on_with(client: Redis) -> None:
@@ -326,27 +335,40 @@ class Meddling:
         return [*found, self._client.execute_command(*read)]
 
 
-@pytest.mark.parametrize("what", ["evicted", "slid on by somebody else"])
-async def test_what_happens_between_script_and_read_is_noticed(client: Redis, what: str) -> None:
-    history = [Act(1000 + n, n, n) for n in range(12)]
+@pytest.mark.parametrize(
+    ("what", "first"),
+    [
+        ("evicted", 10),
+        ("slid on by somebody else", 7),
+        ("made rows alone by a worker from before", 7),
+    ],
+)
+async def test_what_happens_between_script_and_read_is_noticed(
+    client: Redis, what: str, first: int
+) -> None:
+    history = [Act(1000 + n, 100 + n, n) for n in range(13)]
     prefix = f"t{next(prefixes)}"
+    key = f"{prefix}:{{0}}:w:a"
     with ThreadPoolExecutor(1) as pool:
         other = RedisWindows(client, prefix, ROW, POLICY, executor=pool)
         await slide(other, [(b"a", act) for act in history[:10]], [committed(EVENTS, 0)])
 
         def happens() -> None:
             if what == "evicted":
-                client.delete(f"{prefix}:{{0}}:w:a")
-            else:
-                asyncio.run(slide(other, [(b"a", history[11])], [committed(EVENTS, 11)]))
+                client.delete(key)
+            if what == "made rows alone by a worker from before":
+                client.set(key, rows_of(history[:12]).tobytes())
+            if what == "slid on by somebody else":
+                asyncio.run(slide(other, [(b"a", history[12])], [committed(EVENTS, 12)]))
 
         meddling = Meddling(client, happens)
         with ThreadPoolExecutor(1) as own:
             store = RedisWindows(meddling, prefix, ROW, POLICY, executor=own)  # type: ignore[arg-type]
             client.script_load(store._script._text)
-            (found,) = await slide(store, [(b"a", history[10])], [committed(EVENTS, 10)])
+            batch = [(b"a", act) for act in history[10:12]]
+            found = await slide(store, batch, [committed(EVENTS, 10)])
     assert meddling.calls == 2
-    assert found == (history[10:11] if what == "evicted" else history[7:11])
+    assert found == [history[first:11], history[max(8, first) : 12]]
 
 
 @pytest.mark.parametrize("pending", [True, False])
