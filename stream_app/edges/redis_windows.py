@@ -16,7 +16,7 @@ nothing. A log expires when its user was silent for a window's span and an hour.
 
 Nearly always a row is plainly new. The front of a log tells as much, so the script writes it into
 the next slot, and the log is read by an MGET right behind: between the two it can have changed.
-Then its newest row is not the one that we sent, and the call is made again, which answers with the
+Then its newest rows are not those that we sent, and the call is made again, which answers with the
 log as our rows saw it.
 
 Rows are grouped and logs put together on the event loop, which is cheap; the call waits in a
@@ -30,6 +30,7 @@ from concurrent.futures import Executor
 from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stream_app.core.record import Source
 from stream_app.core.together import all_ended
@@ -57,7 +58,15 @@ class _Stored(NamedTuple):
     joined: bytes
     first: Ints  # (users,) where the rows of each begin, in rows
     lengths: Ints  # (users,)
-    changed: Ints  # users whose logs were changed after the script: their newest row is not ours
+    changed: Ints  # users whose logs were changed after the script: the newest rows are not ours
+
+
+class _Sent(NamedTuple):
+    """Of each user's rows: how many, and the first and the last seq."""
+
+    counts: Ints
+    oldest: NDArray[np.uint64]
+    newest: NDArray[np.uint64]
 
 
 _Reply = tuple[list[bytes], list[bytes | None]]  # the script's, and the stored logs after it
@@ -99,10 +108,11 @@ class RedisWindows:
         user = np.fromiter(map(number.__getitem__, users), np.int64, len(users))
         order = np.argsort(user, kind="stable")
         counts = np.bincount(user)
-        newest = rows["seq"][order[np.cumsum(counts) - 1]]
-        logs, odd = await self._call(source, names, _packed(rows, order), counts, newest, committed)
-        first, lengths = logs.first, logs.lengths
         own = np.cumsum(counts) - counts  # the first of a user's rows among the grouped ones
+        seqs = rows["seq"]
+        sent = _Sent(counts, seqs[order[own]], seqs[order[own + counts - 1]])
+        logs, odd = await self._call(source, names, _packed(rows, order), sent, committed)
+        first, lengths = logs.first, logs.lengths
         grouped = np.arange(len(users)) + np.repeat(first + lengths - counts - own, counts)
         for which, places in odd:
             at = own[which]
@@ -116,20 +126,19 @@ class RedisWindows:
         source: Source,
         names: Sequence[bytes],
         data: bytes,
-        counts: Ints,
-        newest: Ints,
+        sent: _Sent,
         committed: Sequence[int],
     ) -> tuple[_Stored, list[tuple[int, Ints]]]:
         """The users' logs, and places where not all rows were appended. `data` are the rows, user
-        by user, `newest` the last seq of each.
+        by user.
         """
         shard = f"{self._prefix}:{{{source.partition}}}:".encode()
         head, known = shard + b"w:", shard + b"committed"
         tag = source_tag(source.topic).to_bytes(2, "little")
         limits = b"".join(seq.to_bytes(8, "little") for seq in committed)
         size = self._row.itemsize
-        ends = np.cumsum(counts) * size
-        packed_counts = counts.astype("<u4").tobytes()
+        ends = np.cumsum(sent.counts) * size
+        packed_counts = sent.counts.astype("<u4").tobytes()
         chunks = []
         for begin in range(0, len(names), self._chunk_users):
             end = min(begin + self._chunk_users, len(names))
@@ -143,19 +152,18 @@ class RedisWindows:
             )
             chunks.append(_Chunk(keys, known, args))
         replies = await all_ended([self._ask(chunk) for chunk in chunks])
-        while len((logs := self._logs(replies, newest)).changed):
+        while len((logs := self._logs(replies, sent)).changed):
             for at in np.unique(logs.changed // self._chunk_users).tolist():
                 replies[at] = await self._ask(chunks[at])
         odd: list[tuple[int, Ints]] = []
         for at, ((places, *_), _) in enumerate(replies):
-            odd += _unpacked(places, at * self._chunk_users, counts)
+            odd += _unpacked(places, at * self._chunk_users, sent.counts)
         return logs, odd
 
     async def _ask(self, chunk: _Chunk) -> _Reply:
         return await self._script.and_read([*chunk.keys, chunk.known], chunk.args, chunk.keys)
 
-    def _logs(self, replies: Sequence[_Reply], newest: Ints) -> _Stored:
-        """`newest` (users,): the last seq that we sent of each."""
+    def _logs(self, replies: Sequence[_Reply], sent: _Sent) -> _Stored:
         size = self._row.itemsize
         stored: list[bytes] = []
         whole: list[int] = []
@@ -184,9 +192,13 @@ class RedisWindows:
         slots, rows = low + (high << 16)
         first[headed] += -(-(HEAD_BYTES + 8 * sources + 2 * slots) // size)
         lengths[headed] = rows
+        seqs = np.frombuffer(joined, self._row)["seq"]
+        older = rows - sent.counts[headed]
+        begin = first[headed]
+        same = (seqs[begin + rows - 1] == sent.newest[headed]) & (older >= 0)
+        same &= seqs[begin + np.maximum(older, 0)] == sent.oldest[headed]
         changed = ~headed
-        last = first[headed] + rows - 1
-        changed[headed] = np.frombuffer(joined, self._row)["seq"][last] != newest[headed]
+        changed[headed] = ~same
         changed[whole] = False
         return _Stored(joined, first, lengths, np.flatnonzero(changed))
 

@@ -339,6 +339,7 @@ class Meddling:
     ("what", "first"),
     [
         ("evicted", 10),
+        ("evicted, and in part delivered again", 10),
         ("slid on by somebody else", 7),
         ("made rows alone by a worker from before", 7),
     ],
@@ -354,10 +355,12 @@ async def test_what_happens_between_script_and_read_is_noticed(
         await slide(other, [(b"a", act) for act in history[:10]], [committed(EVENTS, 0)])
 
         def happens() -> None:
-            if what == "evicted":
+            if what.startswith("evicted"):
                 client.delete(key)
             if what == "made rows alone by a worker from before":
                 client.set(key, rows_of(history[:12]).tobytes())
+            if what == "evicted, and in part delivered again":
+                asyncio.run(slide(other, [(b"a", history[11])], [committed(EVENTS, 10)]))
             if what == "slid on by somebody else":
                 asyncio.run(slide(other, [(b"a", history[12])], [committed(EVENTS, 12)]))
 
