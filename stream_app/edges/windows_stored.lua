@@ -122,7 +122,7 @@ local function appended(key, user, at, stop)
   entries = entries .. sub(front, mine + 9, marks_at)
   local base = base_of(sources, slots)
   if total <= slots then
-    local due = now - touched > ttl / 100
+    local due = math.abs(now - touched) > ttl / 100 -- the clock may have been ahead
     call('SETRANGE', key, written[base + count * R], new)
     call('SETRANGE', key, written[marks_end], fresh)
     local head = pack(HEAD, R, slots, MAGIC, total, sources, due and now or touched, latest)

@@ -298,6 +298,21 @@ async def test_workers_that_know_of_rows_alone_refuse_a_log(client: Redis) -> No
             assert client.strlen("refused:{0}:w:a") % ROW.itemsize == 1
 
 
+async def test_a_log_expires_also_if_the_clock_was_ahead_when_it_was_written(
+    client: Redis,
+) -> None:
+    key, year = "ahead:{0}:w:a", 365 * 24 * 3600
+    with ThreadPoolExecutor(1) as pool:
+        store = RedisWindows(client, "ahead", ROW, POLICY, executor=pool)
+        await slide(store, acts(0, 4), [])
+        client.setrange(key, 14, (client.time()[0] + year).to_bytes(4, "little"))
+        client.expire(key, year)
+        size = client.strlen(key)
+        await slide(store, acts(4, 1), [])
+    assert client.strlen(key) == size, "there was room"
+    assert client.ttl(key) <= 3601
+
+
 async def test_a_log_of_rows_alone_as_it_was_stored_once_is_gone_on_with(client: Redis) -> None:
     history = [Act(1000 + n, n, n) for n in range(12)]
     client.set("once:{0}:w:a", rows_of(history[:8]).tobytes())
