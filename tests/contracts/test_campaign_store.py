@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import count, pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,10 +15,13 @@ from redis import Redis
 
 from stream_app.core.campaign import CampaignPolicy, News, Sighting, Thing
 from stream_app.core.ports import CampaignStore
+from stream_app.core.record import Source
+from stream_app.core.window import HEAD, WindowPolicy, seq_of, source_tag
 from stream_app.edges.memory import MemoryCampaigns
 from stream_app.edges.redis_campaigns import RedisCampaigns
 from stream_app.edges.redis_client import connect
 from stream_app.edges.redis_context import RedisContext
+from stream_app.edges.redis_windows import RedisWindows
 from tests.core.test_campaign import ITEM, QUERY, sighting, told
 from tests.core.test_context import PLAN, rows_of
 from tests.servers import RedisServer
@@ -137,7 +141,7 @@ async def test_every_key_expires_and_logs_are_bounded(client: Redis) -> None:
 
 @pytest.mark.redis
 async def test_the_least_rights_of_the_documents_are_enough(client: Redis) -> None:
-    """docs/security.md; the context stage runs under them too."""
+    """docs/security.md; windows and the context stage run under them too."""
     commands = SECURITY.read_text().split("ACL SETUSER shopsentry ")[1].splitlines()[0].split()
     rights = [word.removeprefix("+") for word in commands if word.startswith("+")]
     client.acl_setuser(
@@ -154,6 +158,11 @@ async def test_the_least_rights_of_the_documents_are_enough(client: Redis) -> No
         for group in ([0, 1, 2], [2, 3]):
             await store.follow([sighting(n, n) for n in group])
         assert (await store.follow([sighting(9, 60, "u9", QUERY)]))[0][0].closed
+        windows = RedisWindows(limited, "least", np.dtype([*HEAD]), WindowPolicy(), executor=pool)
+        source, row = Source("events", 0), np.zeros(1, [*HEAD])
+        for n in range(6):  # of the last, one is written in place
+            row["id"], row["seq"] = n, seq_of(source_tag(source.topic), n + 1)
+            await windows.slide(source, [b"u"], row, [seq_of(source_tag(source.topic), n)])
         users, rows = rows_of([(1, 1, 0, True), (2, 1, 20, False)])
         await RedisContext(limited, "least", PLAN, executor=pool).fill(0, users, rows)
     client.acl_deluser("least")
