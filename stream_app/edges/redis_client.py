@@ -172,7 +172,7 @@ def translated(error: RedisError) -> ShopsentryError | None:
             )
         case ResponseError() if "STARTEDOVER" in text:
             return Misconfigured(STARTED_OVER)
-        case ResponseError() if "NOPERM" in text:
+        case ResponseError() if "NOPERM" in text or "The user executing the script" in text:
             return Misconfigured(f"the user of Redis may not do this: {text}")
         case ResponseError():
             words = text.replace("-", " ").replace(":", " ").split()

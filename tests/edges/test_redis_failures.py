@@ -159,6 +159,18 @@ async def test_a_user_without_rights_to_the_keys_is_a_mistake_in_the_settings(
             await windows.slide(SOURCE, *batch(1), [])
 
 
+async def test_a_user_without_rights_to_a_script_s_commands_is_a_mistake_in_the_settings(
+    server: RedisServer, client: Redis, pool: ThreadPoolExecutor
+) -> None:
+    client.acl_setuser(
+        "timeless", enabled=True, passwords=["+pw"], keys=["t:*"], commands=["+@all", "-time"]
+    )
+    with connect(f"redis://timeless:pw@{server.address}/0") as timeless:
+        windows = RedisWindows(timeless, "t", ROW, WindowPolicy(), executor=pool)
+        with pytest.raises(Misconfigured, match="may not do this"):
+            await windows.slide(SOURCE, *batch(1), [])
+
+
 async def test_logs_of_other_rows_are_not_touched(
     client: Redis, windows: RedisWindows, pool: ThreadPoolExecutor
 ) -> None:
