@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,12 +17,12 @@ from redis import Redis
 from models.training import Options, Sources, train
 from stream_app.core.outcome import Output
 from stream_app.core.record import Source, StoredRecord
-from stream_app.core.window import seq_of, source_tag
+from stream_app.core.window import WindowPolicy, seq_of, source_tag
 from stream_app.edges.memory import MemoryOutbox
 from stream_app.edges.redis_alerts import RedisAlertLog
 from stream_app.edges.redis_client import connect
 from stream_app.edges.redis_context import RedisContext
-from stream_app.edges.redis_windows import RedisWindows
+from stream_app.edges.redis_windows import HEAD_BYTES, RedisWindows
 from stream_app.offline import Judged
 from stream_app.pipeline import Pipeline, Policies
 from stream_app.settings import Settings
@@ -156,7 +157,9 @@ async def told(redis: Redis, shop: Shop, prefix: str, times: Sequence[int]) -> l
 
 
 def counters(redis: Redis, prefix: str) -> dict[bytes, list[bytes]]:
-    """All that Redis keeps, without the prefix: crowds as sets of visits, all else as it is."""
+    """All that Redis keeps, without the prefix: crowds as sets of visits, of logs the rows that a
+    coming event is judged by, all else as it is.
+    """
     found: dict[bytes, list[bytes]] = {}
     for key in redis.scan_iter(f"{prefix}:*"):
         value = redis.get(key)
@@ -164,7 +167,15 @@ def counters(redis: Redis, prefix: str) -> dict[bytes, list[bytes]]:
         name = key[len(prefix) :]
         if name.startswith(b":{c"):
             found[name] = sorted(value[at : at + 8] for at in range(0, len(value), 8))
+        elif b":w:" in name:
+            found[name] = rows_of(value)[-WindowPolicy().horizon :]
         else:
             found[name] = [value]
     assert any(name.startswith(b":{c") for name in found)
     return found
+
+
+def rows_of(log: bytes) -> list[bytes]:
+    size, slots, _, count, sources = struct.unpack_from("<HI2sIH", log)
+    base = -(-(HEAD_BYTES + 8 * sources + 2 * slots) // size) * size
+    return [log[at : at + size] for at in range(base, base + count * size, size)]
