@@ -4,7 +4,7 @@
 -- Row bytes, slots, MAGIC, rows, sources, when the key's end was put off (s), latest at_ms.
 local MAGIC, HEAD = '\1L', '<I2I4c2I4I2I4i8'
 local ENTRIES = 26 -- bytes before the newest offset + 1 and tag of each source, 8 bytes each
-local SPARE = 8 -- slots beyond the horizon: so many rows are forgotten at once
+local SPARE = 7 -- slots beyond the horizon: so many rows are forgotten at once
 local horizon_rows = horizon / R
 local now = tonumber(call('TIME')[1])
 
@@ -70,12 +70,28 @@ local written = setmetatable({}, {
 
 local FRONT = written[ENTRIES + 8 + 2 * (horizon_rows + SPARE) - 1] -- of a log of one source
 
-local function has(marks, mark)
-  local found = find(marks, mark, 1, true)
-  while found and found % 2 == 0 do
-    found = find(marks, mark, found + 1, true)
+-- Whether the newest rows, as far as a new one is judged by them, have its id. `recent` are marks,
+-- the first of row `from`; rows from `count` on are not stored yet, they stand in `rows` from `at`.
+local function repeats(key, id, recent, from, base, count, at)
+  local mark = sub(id, 1, 2)
+  local found = find(recent, mark, 1, true)
+  while found do
+    if found % 2 == 1 then
+      local row, other = from + (found - 1) / 2, nil
+      if row < count then
+        local id_at = base + row * R + ID
+        other = call('GETRANGE', key, written[id_at], written[id_at + 7])
+      else
+        local id_at = at + (row - count) * R + ID
+        other = sub(rows, id_at, id_at + 7)
+      end
+      if other == id then
+        return true
+      end
+    end
+    found = find(recent, mark, found + 1, true)
   end
-  return found
+  return false
 end
 
 -- Appends a user's rows from `at` to `stop`. False if one may be a duplicate, late, or was judged
@@ -90,8 +106,8 @@ local function appended(key, user, at, stop)
   local marks_end = marks_at + 2 * count
   if bytes ~= R then
     return false
-  elseif #front < marks_end then
-    front = call('GETRANGE', key, '0', written[marks_end - 1])
+  elseif #front < marks_at then
+    front = call('GETRANGE', key, '0', written[marks_at - 1])
   end
 
   local newest, mine, pending = limit[tag] or 0, nil, false
@@ -107,20 +123,35 @@ local function appended(key, user, at, stop)
     return false
   end
 
-  local marks, fresh = sub(front, marks_at + 1, marks_end), ''
+  local base, from = base_of(sources, slots), math.max(0, count - horizon_rows)
+  local recent, fresh = nil, {}
+  if #front >= marks_end then
+    recent = sub(front, marks_at + 2 * from + 1, marks_end)
+  else
+    recent = call('GETRANGE', key, written[marks_at + 2 * from], written[marks_end - 1])
+  end
   for row = at, stop - 1, R do
-    local at_ms, mark, _, offset = unpack('<i8c2c6I6', rows, row)
-    if offset <= newest or at_ms + lateness < latest or has(marks, mark) or has(fresh, mark) then
+    local at_ms, id, offset = unpack('<i8c8I6', rows, row)
+    if offset <= newest or at_ms + lateness < latest then
+      return false
+    end
+    if #recent > horizon_rows * 2 then
+      recent, from = sub(recent, 3), from + 1
+    end
+    if repeats(key, id, recent, from, base, count, at) then
       return false
     end
     newest, latest = offset, at_ms > latest and at_ms or latest
-    fresh = fresh .. mark
+    fresh[#fresh + 1] = sub(id, 1, 2)
+    if row + R < stop then
+      recent = recent .. fresh[#fresh]
+    end
   end
+  fresh = table.concat(fresh)
 
   local new, total = sub(rows, at, stop - 1), count + (stop - at) / R
   local entries = sub(front, ENTRIES + 1, mine) .. pack('<I6c2', newest, tag)
   entries = entries .. sub(front, mine + 9, marks_at)
-  local base = base_of(sources, slots)
   if total <= slots then
     local due = math.abs(now - touched) > ttl / 100 -- the clock may have been ahead
     call('SETRANGE', key, written[base + count * R], new)
@@ -140,7 +171,7 @@ local function appended(key, user, at, stop)
     gone = forgettable(log .. new, #log + 1, user)
   end
   local log = sub(value, base + gone + 1, base + count * R) .. new
-  marks = sub(marks, 2 * gone / R + 1) .. fresh
+  local marks = sub(value, marks_at + 2 * gone / R + 1, marks_end) .. fresh
   call('SET', key, stored(slots_for(#log / R), sources, latest, entries, marks, log), 'EX', ttl)
   return true
 end
