@@ -315,9 +315,9 @@ async def test_a_log_expires_also_if_the_clock_was_ahead_when_it_was_written(
 
 async def test_a_log_of_rows_alone_as_it_was_stored_once_is_gone_on_with(client: Redis) -> None:
     history = [Act(1000 + n, n, n) for n in range(12)]
-    client.set("once:{0}:w:a", rows_of(history[:8]).tobytes())
+    client.set("rows-alone:{0}:w:a", rows_of(history[:8]).tobytes())
     with ThreadPoolExecutor(1) as pool:
-        store = RedisWindows(client, "once", ROW, POLICY, executor=pool)
+        store = RedisWindows(client, "rows-alone", ROW, POLICY, executor=pool)
         for at in (8, 9, 10):
             (found,) = await slide(store, [(b"a", history[at])], [committed(EVENTS, at)])
             assert found == history[at - 3 : at + 1]
