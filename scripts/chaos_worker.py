@@ -59,11 +59,11 @@ def _scorer(mood: str | None) -> tuple[Scorer, SchemaEncoder]:
     encoder = free_encoder()
     if mood is None:
         return free_scorer(encoder), encoder
-    from models import scorer  # here: it loads torch
+    from models import judge, scorer  # here: they load torch
     from models.bundle import load
 
     bundle = load(HERE / "models" / "pretrained" / "shop-tiny", "cpu")
-    vars(scorer)["hear"] = Shaky(Path(mood))
+    vars(judge)["hear"] = Shaky(Path(mood))
     return scorer.BundleScorer(bundle), SchemaEncoder(bundle.schema)
 
 

@@ -13,8 +13,9 @@ import sys
 import time
 from typing import Any, Final
 
+from models import judge
 from models.bundle import load as load_bundle
-from models.committee import Opinions
+from models.committee import Opinions, hear
 from models.encoding import SchemaEncoder
 from models.scorer import HANG_S, BundleScorer
 from stream_app.core.outcome import Output
@@ -27,15 +28,16 @@ from stream_app.wiring import Outputs, worker_app
 STALL_S: Final = HANG_S * 0.8  # of a pass; a longer one ends the worker
 
 
-class HungScorer(BundleScorer):
-    """Its own thread waits inside the model, as for a device that does not answer."""
+class Hung:
+    """Stands for `models.committee.hear`, as for a device that does not answer any more."""
 
-    hangs_at_s = float("inf")  # monotonic
+    def __init__(self, after_s: float) -> None:
+        self._from_s = time.monotonic() + after_s
 
-    def _hear(self, *asked: Any) -> Opinions:
-        if time.monotonic() > self.hangs_at_s:
+    def __call__(self, *asked: Any) -> Opinions:
+        if time.monotonic() > self._from_s:
             time.sleep(STALL_S)
-        return super()._hear(*asked)
+        return hear(*asked)
 
 
 def main() -> None:
@@ -45,8 +47,8 @@ def main() -> None:
     most = asyncio.run(largest_record(kafka.aiokafka(), names.values(), kafka.max_record_bytes))
     outputs = Outputs({output: found[names[output]] for output in Output}, most)
     bundle = load_bundle(settings.scorer.bundle, settings.scorer.device)
-    scorer = HungScorer(bundle, threads=settings.scorer.threads)
-    scorer.hangs_at_s = time.monotonic() + float(sys.argv[1])
+    scorer = BundleScorer(bundle, threads=settings.scorer.threads)
+    vars(judge)["hear"] = Hung(float(sys.argv[1]))
     logging_of = logging_config("warning", False, False)
     logging.config.dictConfig(logging_of)
     encoder = SchemaEncoder(bundle.schema)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from models import committee, scorer
+from models import committee, judge, scorer
 from models.bundle import Bundle, score
 from models.committee import Opinions
 from models.dataset import Dataset
@@ -76,7 +76,7 @@ async def test_a_window_that_makes_a_pass_fail_is_found_by_halving(
             raise RuntimeError("out of memory")
         return committee.hear(members, names, windows, *rest)
 
-    monkeypatch.setattr(scorer, "hear", fails)
+    monkeypatch.setattr(judge, "hear", fails)
     found = await scoring.score(windows, tasks)
     assert np.isnan(found.calibrated).nonzero()[0].tolist() == [11]
     rest = np.arange(33) != 11
@@ -89,7 +89,7 @@ async def test_a_lost_device_ends_the_scorer_for_all_who_ask(
     def lost(*_: object) -> Opinions:
         raise DeviceFailed("gone")
 
-    monkeypatch.setattr(scorer, "hear", lost)
+    monkeypatch.setattr(judge, "hear", lost)
     windows, tasks = dataset.windows.take(some[:3]), dataset.task[some[:3]]
     for ask in (scoring.score, scoring.score, scoring.explain):
         with pytest.raises(DeviceFailed, match="gone"):
@@ -100,7 +100,7 @@ async def test_a_device_that_hangs_ends_the_scorer_and_does_not_hold_its_end(
     bundle: Bundle, dataset: Dataset, some: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hangs = threading.Event()
-    monkeypatch.setattr(scorer, "hear", lambda *_: hangs.wait())
+    monkeypatch.setattr(judge, "hear", lambda *_: hangs.wait())
     monkeypatch.setattr(scorer, "HANG_S", 0.2)
     monkeypatch.setattr(scorer, "LOOK_S", 0.05)
     monkeypatch.setattr(scorer, "CLOSE_S", 0.1)
@@ -170,8 +170,8 @@ async def test_a_batch_is_begun_while_the_device_computes_the_one_before(
     fails: tuple[int, ...],
 ) -> None:
     device = Device(scoring.bundle, fails)
-    monkeypatch.setattr(scoring, "_recorded", device)
-    monkeypatch.setattr(scoring, "_likely", device)
+    monkeypatch.setattr(scoring._judge, "_recorded", device)
+    monkeypatch.setattr(scoring._judge, "_likely", device)
     first, second = some[:20], some[20:50]
     asked = [asyncio.ensure_future(scoring.score(dataset.windows.take(first), dataset.task[first]))]
     await asyncio.to_thread(device.first.wait, 20)
@@ -191,8 +191,8 @@ async def test_what_a_device_has_begun_is_finished_when_the_scorer_is_closed(
     bundle: Bundle, dataset: Dataset, some: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scoring, device = BundleScorer(bundle), Device(bundle)
-    monkeypatch.setattr(scoring, "_recorded", device)
-    monkeypatch.setattr(scoring, "_likely", device)
+    monkeypatch.setattr(scoring._judge, "_recorded", device)
+    monkeypatch.setattr(scoring._judge, "_likely", device)
     windows, tasks = dataset.windows.take(some[:9]), dataset.task[some[:9]]
     asked = asyncio.ensure_future(scoring.score(windows, tasks))
     await asyncio.to_thread(device.first.wait, 20)
