@@ -24,7 +24,7 @@ from scripts.study.taobao import folder_of
 from stream_app.core.campaign import CampaignPolicy
 
 SHARES: Final = (0.01, 0.003)
-STRENGTHS: Final = (0.0, 0.3, 0.5, 0.7)
+STRENGTHS: Final = (0.0, 0.3, 0.5, 0.6, 0.7)
 
 
 def main() -> None:

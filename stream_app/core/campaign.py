@@ -37,7 +37,7 @@ class CampaignPolicy(Struct, frozen=True, kw_only=True):
     quiet_ms: int = 30 * 60 * 1000  # event time
     span_ms: int = 24 * 3600 * 1000  # a run that is older goes on as another one
     users: int = 3  # at least
-    strength: float = 0.7  # of the evidence, at least
+    strength: float = 0.6  # of the evidence, at least; what it tells: scripts/fit_campaigns.py
     looked_at: int = 64  # events of a run
     kept: int = 192  # events of a thing: so many may come between an event and its repetition
     closings: int = 256  # remembered, so that an event that closed a campaign does so again
