@@ -14,7 +14,8 @@ judge.py      for all detectors, paired
 run.py        an evaluation from files: inputs.py reads, contestants.py fit and score,
               simulated.py splices attacks in where there are no labels,
               leak.py and drift.py look at the data, notes.py tells what to know of it
-folder.py     report.json, report.md, report.html: tables.py, plots.py (charts.py, svg.py), page.py
+folder.py     report.json, report.md, report.html: tables.py (alarm_tables.py, decision_tables.py,
+              cells.py), plots.py (charts.py, svg.py), page.py
 """
 
 from models.evaluate.details import Scored

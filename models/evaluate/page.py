@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Final
 
+from models.evaluate.cells import Table, detail, difference, figure, share
 from models.evaluate.panel import AP, LOOK_ALIKE_AUC
 from models.evaluate.plots import Plot
 from models.evaluate.run import Evaluation
-from models.evaluate.tables import Table, detail, difference, figure, share
 
 _STYLE: Final = """
 :root { color-scheme: light }

@@ -173,8 +173,8 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def _tell(found: Evaluation, page: Path) -> None:
+    from models.evaluate.cells import difference, figure
     from models.evaluate.panel import AP
-    from models.evaluate.tables import difference, figure
 
     report = found.report
     if found.simulated:
