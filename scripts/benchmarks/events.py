@@ -54,8 +54,8 @@ def user_name(number: int) -> str:
     return f"u{number:09d}"
 
 
-def partition_of(user: str) -> int:
-    return zlib.crc32(user.encode()) % PARTITIONS
+def partition_of(user: str, partitions: int = PARTITIONS) -> int:
+    return zlib.crc32(user.encode()) % partitions
 
 
 def random_records(
@@ -129,7 +129,12 @@ class Shop:
                 yield History(Source(source, partition), [event.user_id for event in chunk], rows)
 
 
-def fill(bootstrap: str, topic: str, records: Iterable[tuple[str, bytes]]) -> int:
+def fill(
+    bootstrap: str,
+    topic: str,
+    records: Iterable[tuple[str, bytes]],
+    partitions: int = PARTITIONS,
+) -> int:
     """Write a backlog; returns how many records it has, the unreadable first ones included."""
     producer = Producer(
         {
@@ -139,13 +144,13 @@ def fill(bootstrap: str, topic: str, records: Iterable[tuple[str, bytes]]) -> in
             "batch.num.messages": 2000,
         }
     )
-    for partition in range(PARTITIONS):
+    for partition in range(partitions):
         for _ in range(HISTORY):
             producer.produce(topic, b"not an event", b"nobody", partition=partition)
     producer.flush(60)  # before all else: the logs' rows have their offsets
-    count = PARTITIONS * HISTORY
+    count = partitions * HISTORY
     for user, value in records:
-        producer.produce(topic, value, user.encode(), partition=partition_of(user))
+        producer.produce(topic, value, user.encode(), partition=partition_of(user, partitions))
         count += 1
         if count % 1000 == 0:
             producer.poll(0)

@@ -50,6 +50,7 @@ class Variant(Struct, frozen=True):
     schema: str = "shop"  # of the free scorer
     python: Path = Path(sys.executable)
     windows: str = "strings"  # of the peers
+    partitions: int = events.PARTITIONS  # of its topic and its outputs
 
 
 class Run(Struct, frozen=True, kw_only=True):
@@ -98,15 +99,19 @@ class CompilingBroker(KafkaBroker):
 class Rig:
     """A broker with the backlog, and Redis servers with remembered logs."""
 
-    def __init__(self, folder: Path, bundle: Path) -> None:
-        """`bundle`: the model of the variants that have one."""
-        self._folder, self._bundle = folder, bundle
+    def __init__(
+        self, folder: Path, bundle: Path, broker: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """`bundle`: the model of the variants that have one; `broker`: its settings."""
+        self._folder, self._bundle, self._broker = folder, bundle, broker
         self._numbers = itertools.count(1)
         self.scores: dict[Variant, dict[bytes, float]] = {}  # of the newest run, by value
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        self.kafka = self._stack.enter_context(CompilingBroker(self._folder / "kafka"))
+        self.kafka = self._stack.enter_context(
+            CompilingBroker(self._folder / "kafka", self._broker)
+        )
         self._admin = self.kafka.admin()
         return self
 
@@ -128,7 +133,9 @@ class Rig:
             yield server
 
     def outputs(
-        self, config: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+        self,
+        config: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+        partitions: int = events.PARTITIONS,
     ) -> tuple[str, list[str]]:
         """A name for a run, and new output topics that begin with it.
 
@@ -138,7 +145,7 @@ class Rig:
         kinds = list(dict.fromkeys([*Output, *config]))
         for kind in kinds:
             self.kafka.create_topics(
-                [f"{name}.{kind}"], partitions=events.PARTITIONS, config=config.get(kind)
+                [f"{name}.{kind}"], partitions=partitions, config=config.get(kind)
             )
         return name, [f"{name}.{kind}" for kind in kinds]
 
@@ -159,7 +166,7 @@ class Rig:
         command += ["--group", name, "--scorer", variant.scorer]
         command += ["--bundle", str(self._bundle)]
         if variant.module.startswith("scripts.benchmarks"):
-            command += ["--partitions", str(events.PARTITIONS)]
+            command += ["--partitions", str(variant.partitions)]
             command += ["--delivery", variant.delivery, "--schema", variant.schema]
         own: list[list[str]] = [[] for _ in range(variant.workers)]
         if variant.module.startswith("scripts.peers"):
@@ -206,7 +213,7 @@ class Rig:
         with self.redis(variant.history) as server, self.workers(variant, name, server) as workers:
             self._watch(name, workers, server, 0, count, False)
         found: Counter[tuple[bytes, str]] = Counter()
-        for record in self._read([f"{name}.{output}" for output in FINAL], count):
+        for record in self._read(finals(name), count):
             found[record.value() or b"", str(record.topic()).partition(".")[2]] += 1
         self.forget(topics)
         return found
@@ -227,9 +234,9 @@ class Rig:
         while True:
             outcomes = self._outcomes(name)
             done = sum(outcomes.values())
-            cpu_s = [_cpu_s(some) for some in watched]
+            worker_s, redis_s, broker_s = (cpu_s(some) for some in watched)
             memory = sum(process.memory_info().rss for process in watched[0])
-            look = _Look(time.monotonic(), done, outcomes, cpu_s[0], cpu_s[1], cpu_s[2], memory)
+            look = _Look(time.monotonic(), done, outcomes, worker_s, redis_s, broker_s, memory)
             if first is None and done >= warm:
                 first = look
                 _signal(workers, stages)
@@ -242,21 +249,30 @@ class Rig:
                 raise RuntimeError(f"it stopped after {done} events:\n{self.log(name)}")
             time.sleep(LOOK_S)
 
-    def _outcomes(self, name: str) -> dict[str, int]:
-        """Committed records by the output topic they are in; the end of a transaction counts too,
-        one in some thousand.
+    def ends(
+        self, topics: Iterable[str], partitions: int = events.PARTITIONS
+    ) -> dict[tuple[str, int], int]:
+        """Committed records by topic and partition; the end of a transaction counts too, one in
+        some thousand.
         """
         asked = {
-            TopicPartition(f"{name}.{output}", partition): OffsetSpec.latest()  # type: ignore[no-untyped-call]
-            for output in FINAL
-            for partition in range(events.PARTITIONS)
+            TopicPartition(topic, partition): OffsetSpec.latest()  # type: ignore[no-untyped-call]
+            for topic in topics
+            for partition in range(partitions)
         }
-        found: Counter[str] = Counter()
+        found: dict[tuple[str, int], int] = {}
         for place, answer in self._admin.list_offsets(
             asked, isolation_level=IsolationLevel.READ_COMMITTED
         ).items():
             with suppress(KafkaException):  # a topic so new that the client asks in the wrong place
-                found[place.topic.partition(".")[2]] += answer.result().offset
+                found[place.topic, place.partition] = answer.result().offset
+        return found
+
+    def _outcomes(self, name: str) -> dict[str, int]:
+        """Records by the output topic they are in."""
+        found: Counter[str] = Counter()
+        for (topic, _), count in self.ends(finals(name)).items():
+            found[topic.partition(".")[2]] += count
         return dict(found)
 
     def _read_scores(self, topics: list[str], last: _Look) -> dict[bytes, float]:
@@ -283,6 +299,11 @@ class Rig:
             consumer.close()
 
 
+def finals(name: str) -> list[str]:
+    """The topics in one of which each record of the run `name` ends."""
+    return [f"{name}.{output}" for output in FINAL]
+
+
 def save(server: RedisServer) -> None:
     """Whoever starts in this server's folder next begins with what it holds now."""
     redis.Redis.from_url(server.url, socket_timeout=120).save()
@@ -306,7 +327,8 @@ def _signal(workers: Sequence[subprocess.Popen[bytes]], stages: bool) -> None:
         time.sleep(LOOK_S)
 
 
-def _cpu_s(processes: Sequence[psutil.Process]) -> float:
+def cpu_s(processes: Sequence[psutil.Process]) -> float:
+    """CPU seconds of all of them since each began."""
     return sum(sum(process.cpu_times()[:2]) for process in processes)
 
 
