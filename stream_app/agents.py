@@ -16,7 +16,7 @@ from stream_app.core.record import RecordBatch
 from stream_app.transport.batches import BatchSchema
 from stream_app.transport.transport import BatchTransport
 
-WAITING_BATCHES = 16  # before the agent; a partition bounds records itself
+WAITING_BATCHES = 8  # before the agent, of all partitions; a partition bounds records itself
 
 
 class GroupPolicy(Struct, frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ from stream_app.core.record import Record, Source
 from stream_app.transport.batches import BatchMessage
 from stream_app.transport.thread import FetchThread
 
-BATCH_RECORDS = 256  # so that partitions take turns; partitions put them together again
+BATCH_RECORDS = 2048  # so that partitions take turns, in as many as a group is to have
 POLL_S = 0.2
 DRAIN_S = 5.0  # for Kafka to confirm what is published; below the session timeout
 

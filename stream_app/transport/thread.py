@@ -19,14 +19,19 @@ from faust.types import TP
 COMMIT_TIMEOUT_S = 5.0
 NO_OFFSET = -1  # so Kafka says that nothing is committed
 PAUSE_S = 0.1  # before a coordinator that is not ready is asked again
-POLL_RECORDS = 16_384  # of all partitions together
-LEAST_RECORDS = 256  # of a partition, however many there are
+POLL_RECORDS = 16_384  # of all partitions together, about: memory, and how long others wait
+LEAST_RECORDS = 2048  # of a partition, if it has them: a call costs as much for a few
 
 
 class FetchThread(driver.AIOKafkaConsumerThread):
     """Faust's consumer thread with four differences, each noted where it is."""
 
     _failed: tuple[TP, KafkaError] | None = None  # to be told by the next poll
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._polls = 0
+        self._served: dict[TP, int] = {}  # by which poll last
+        super().__init__(*args, **kwargs)
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         """Range assignment: partition n of all input topics goes to one worker, as do their users.
@@ -62,11 +67,11 @@ class FetchThread(driver.AIOKafkaConsumerThread):
         timeout: float | None = None,  # noqa: ASYNC109 Faust's
         max_records: int | None = None,
     ) -> dict[TP, list[Any]]:
-        """Some records of each partition.
+        """Some records of each partition, or of those that waited longest, if there are many.
 
         Faust takes all that were fetched, 16 MB of each partition: of a backlog that is 300 MB of
         records, made while everything else stands still. With a limit of its own aiokafka would
-        tell of one partition after the other. Only the first look can wait: for a rebalance.
+        tell of one partition after the other. Only the last look can wait: for a rebalance.
         """
         wanted = frozenset(active_partitions)  # Faust's own set changes while we wait
         if not wanted:
@@ -77,14 +82,21 @@ class FetchThread(driver.AIOKafkaConsumerThread):
         found: dict[TP, list[Any]] = {}
         take = super()._fetch_records
         share = max(LEAST_RECORDS, POLL_RECORDS // len(wanted))
-        for tp in wanted & consumer._fetcher._records.keys():
+        self._polls += 1
+        ready = wanted & consumer._fetcher._records.keys()
+        for tp in sorted(ready, key=lambda tp: self._served.get(tp, 0)):
+            if sum(map(len, found.values())) >= POLL_RECORDS:
+                break
             try:
-                found |= await take(consumer, {tp}, timeout=0, max_records=share)
+                some = await take(consumer, {tp}, timeout=0, max_records=share)
             except KafkaError as error:
                 if not found:
                     raise
                 self._failed = tp, error  # what was found before it must not be lost
                 break
+            if some:
+                found |= some
+                self._served[tp] = self._polls
         if found:
             return found
         waited: dict[TP, list[Any]] = await take(

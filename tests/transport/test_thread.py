@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from aiokafka.errors import CorruptRecordException, KafkaError
 from faust.types import TP
 
-from stream_app.transport.thread import POLL_RECORDS, FetchThread
+from stream_app.transport.thread import LEAST_RECORDS, POLL_RECORDS, FetchThread
 from tests.transport.fakes import TP0, TP1
 
 
@@ -49,6 +49,7 @@ class Polling:
     def __init__(self, there: Fetched) -> None:
         self.active = {TP0, TP1}
         self._thread = object.__new__(FetchThread)
+        self._thread._polls, self._thread._served = 0, {}
         self._thread.consumer = SimpleNamespace(flow_active=True)
         self._consumer = SimpleNamespace(_fetcher=there, _closed=False)
 
@@ -65,6 +66,35 @@ async def test_a_poll_takes_some_of_each_partition_however_much_is_there() -> No
     assert await polling.poll() == {TP0: share, TP1: 1}
     assert await polling.poll() == {TP0: share}
     assert set(there.waits) == {0}
+
+
+async def test_of_many_partitions_a_poll_takes_those_that_waited_longest() -> None:
+    many = [TP("in", number) for number in range(20)]
+    there = Fetched({tp: 3 * LEAST_RECORDS for tp in many})
+    polling = Polling(there)
+    polling.active = {*many}
+    at_once = POLL_RECORDS // LEAST_RECORDS
+    first, second = await polling.poll(), await polling.poll()
+    assert {*first.values(), *second.values()} == {LEAST_RECORDS}
+    assert len(first) == len(second) == at_once
+    assert not first.keys() & second.keys()
+    late = next(iter({*many} - first.keys() - second.keys()))
+    there._records[late] = 7
+    third = await polling.poll()
+    assert third[late] == 7
+    assert sum(third.values()) < POLL_RECORDS + LEAST_RECORDS
+
+
+async def test_a_partition_with_few_records_does_not_wait_for_the_backlog_of_many() -> None:
+    many = [TP("in", number) for number in range(20)]
+    quiet, *busy = many
+    there = Fetched({tp: 50 * LEAST_RECORDS for tp in busy} | {quiet: 0})
+    polling = Polling(there)
+    polling.active = {*many}
+    for _ in range(6):
+        await polling.poll()
+    there._records[quiet] = 3
+    assert (await polling.poll())[quiet] == 3
 
 
 async def test_a_poll_waits_only_if_nothing_is_there() -> None:
