@@ -147,7 +147,10 @@ def translated(error: RedisError) -> ShopsentryError | None:
         case AuthenticationError() | AuthorizationError() | NoPermissionError():
             return Misconfigured(f"Redis does not let us in; check its user and password: {text}")
         case MovedError() | AskError():
-            return Misconfigured("this Redis is part of a cluster; connect to it as a cluster")
+            return Misconfigured(
+                "this Redis is part of a cluster, and a worker keeps to one server: give redis.url "
+                "the address of a Redis that is not in cluster mode"
+            )
         case OutOfMemoryError():
             return StoreUnavailable(REFUSALS["OOM"])
         case ReadOnlyError():
