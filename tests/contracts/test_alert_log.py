@@ -16,20 +16,12 @@ from stream_app.core.ports import AlertLog
 from stream_app.core.window import seq_of
 from stream_app.edges.memory import MemoryAlertLog
 from stream_app.edges.redis_alerts import RedisAlertLog
-from stream_app.edges.redis_client import connect
-from tests.servers import RedisServer
 
 POLICY = AlertPolicy(cooldown_ms=100, risk_half_life_ms=1000, kept=3)
 NOW = 1_700_000_000_000
 prefixes = count()
 
 Fresh = Callable[[], AlertLog]  # another log, in which nobody alerted
-
-
-@pytest.fixture(scope="module")
-def client(redis_server: RedisServer) -> Iterator[Redis]:
-    with connect(redis_server.url) as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

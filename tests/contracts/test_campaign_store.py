@@ -24,7 +24,6 @@ from stream_app.edges.redis_context import RedisContext
 from stream_app.edges.redis_windows import RedisWindows
 from tests.core.test_campaign import ITEM, QUERY, sighting, told
 from tests.core.test_context import PLAN, rows_of
-from tests.servers import RedisServer
 
 POLICY = CampaignPolicy(closings=4)
 DEVICE = Thing("device", "Gerät 7")
@@ -32,12 +31,6 @@ SECURITY = Path(__file__).resolve().parents[2] / "docs" / "security.md"
 prefixes = count()
 
 Fresh = Callable[[], CampaignStore]  # another store, which saw nothing
-
-
-@pytest.fixture(scope="module")
-def client(redis_server: RedisServer) -> Iterator[Redis]:
-    with connect(redis_server.url) as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,9 @@ from stream_app.core.ports import ContextStore, WindowStore
 from stream_app.core.record import Source
 from stream_app.core.window import WindowPolicy, as_of, seq_of, source_tag
 from stream_app.edges.memory import MemoryContext, MemoryWindows
-from stream_app.edges.redis_client import connect
 from stream_app.edges.redis_context import RedisContext
 from stream_app.edges.redis_windows import RedisWindows
 from tests.core.test_context import FIELDS, PLAN, ROW, Acts, in_time, rows_of
-from tests.servers import RedisServer
 
 prefixes = count()
 acts = st.lists(
@@ -29,12 +27,6 @@ acts = st.lists(
 )
 
 Fresh = Callable[[], ContextStore]  # another store, which saw nobody
-
-
-@pytest.fixture(scope="module")
-def client(redis_server: RedisServer) -> Iterator[Redis]:
-    with connect(redis_server.url) as client:
-        yield client
 
 
 @pytest.fixture(scope="module")
