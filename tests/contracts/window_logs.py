@@ -13,13 +13,11 @@ from stream_app.core.ports import WindowStore
 from stream_app.core.record import Source
 from stream_app.core.window import (
     HEAD,
-    Logs,
     WindowPolicy,
-    as_of,
     seq_of,
     source_tag,
 )
-from tests.core.oracle import Act
+from tests.core.oracle import Act, answers_of
 
 ROW = np.dtype([*HEAD, ("type", "u1"), ("pad", "V15")])
 POLICY = WindowPolicy(size=4, slack=3, span_ms=900, lateness_ms=60)
@@ -46,18 +44,6 @@ def committed(source: Source, offset: int) -> int:
     return seq_of(source_tag(source.topic), offset)
 
 
-def answers(logs: Logs) -> list[int | list[Act]]:
-    """DUPLICATE, LATE or the window of each event."""
-    found: list[int | list[Act]] = [int(p) for p in logs.place]
-    accepted, windows = as_of(logs, POLICY)
-    for position, index, length in zip(accepted, windows.index, windows.length, strict=True):
-        rows = windows.rows[index[len(index) - length :]]
-        found[position] = [
-            Act(int(r["at_ms"]), int(r["id"]), (int(r["seq"]) & (1 << 48) - 1) - 1) for r in rows
-        ]
-    return found
-
-
 @st.composite
 def histories(draw: st.DrawFn, at_most: int = 60) -> History:
     """Users interleaved; times mostly rising, ties, small and large steps back, repeated ids."""
@@ -77,8 +63,8 @@ async def slide(
     store: WindowStore, batch: History, done: list[int], source: Source = EVENTS
 ) -> list[int | list[Act]]:
     users = [user for user, _ in batch]
-    return answers(
-        await store.slide(source, users, rows_of([act for _, act in batch], source), done)
+    return answers_of(
+        POLICY, await store.slide(source, users, rows_of([act for _, act in batch], source), done)
     )
 
 

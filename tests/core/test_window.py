@@ -12,13 +12,11 @@ from stream_app.core.window import (
     DUPLICATE,
     HEAD,
     LATE,
-    Logs,
     WindowPolicy,
-    as_of,
     seq_of,
     source_tag,
 )
-from tests.core.oracle import Act, judge
+from tests.core.oracle import Act, answers_of, judge
 
 ROW = np.dtype([*HEAD, ("type", "u1"), ("pad", "V7")])
 POLICY = WindowPolicy(size=4, slack=3, span_ms=900, lateness_ms=60)
@@ -31,17 +29,6 @@ def rows_of(acts: list[Act], tag: int = TAG) -> np.ndarray:
         rows[at]["at_ms"], rows[at]["id"] = act.at_ms, act.id
         rows[at]["seq"] = seq_of(tag, act.offset + 1)
     return rows
-
-
-def answers(logs: Logs) -> list[int | list[Act]]:
-    found: list[int | list[Act]] = [int(p) for p in logs.place]
-    accepted, windows = as_of(logs, POLICY)
-    for position, index, length in zip(accepted, windows.index, windows.length, strict=True):
-        rows = windows.rows[index[len(index) - length :]]
-        found[position] = [
-            Act(int(r["at_ms"]), int(r["id"]), (int(r["seq"]) & (1 << 48) - 1) - 1) for r in rows
-        ]
-    return found
 
 
 @st.composite
@@ -77,7 +64,7 @@ def test_windows_equal_the_naive_ones_however_batches_fall(
         logs = book.slide(
             [u for u, _ in batch], rows_of([a for _, a in batch]), [seq_of(TAG, committed)]
         )
-        for (_, act), answer in zip(batch, answers(logs), strict=True):
+        for (_, act), answer in zip(batch, answers_of(POLICY, logs), strict=True):
             assert answer == expected[act.offset]
         done = end
         what = data.draw(st.sampled_from(["commit", "commit", "go on", "deliver again"]))
@@ -98,7 +85,7 @@ def test_an_event_later_than_the_limit_is_late_and_changes_no_window() -> None:
     history = [Act(1000, 1, 0), Act(1100, 2, 1), Act(1039, 3, 2), Act(1041, 4, 3)]
     logs = LogBook(ROW, POLICY).slide([b"a"] * 4, rows_of(history), [])
     assert logs.place.tolist() == [0, 1, LATE, 2]
-    assert answers(logs)[3] == [history[0], history[3]]
+    assert answers_of(POLICY, logs)[3] == [history[0], history[3]]
 
 
 def test_two_topics_share_a_log_and_keep_their_own_offsets() -> None:
@@ -108,9 +95,9 @@ def test_two_topics_share_a_log_and_keep_their_own_offsets() -> None:
     second = [Act(1010 + n, 100 + n, n) for n in range(5)]
     none_committed = [seq_of(TAG, 0), seq_of(other, 0)]
     book.slide([b"a"] * 5, rows_of(first), none_committed)
-    before = answers(book.slide([b"a"] * 5, rows_of(second, other), none_committed))
+    before = answers_of(POLICY, book.slide([b"a"] * 5, rows_of(second, other), none_committed))
     assert before[4] == [*second[1:5]]
-    again = answers(book.slide([b"a"] * 5, rows_of(second, other), none_committed))
+    again = answers_of(POLICY, book.slide([b"a"] * 5, rows_of(second, other), none_committed))
     assert again == before
 
 
