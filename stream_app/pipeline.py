@@ -27,6 +27,7 @@ from stream_app.core.ports import (
     AlertLog,
     CampaignStore,
     ContextStore,
+    CounterStore,
     EventEncoder,
     Outbox,
     Scorer,
@@ -63,12 +64,14 @@ class Pipeline:
         most_bytes: int = UNLIMITED,
         context: ContextStore | None = None,
         campaigns: CampaignStore | None = None,
+        counters: CounterStore | None = None,
     ) -> None:
         """`most_bytes` of a record fit the output topics, with the headers that we add. `context`
-        for schemas that ask for it; without `campaigns` nobody looks for them.
+        and `counters` for schemas that ask for them; without `campaigns` nobody looks for them.
         """
         self._encoder = encoder
         self._context = context
+        self._counters = counters
         self._campaigns = campaigns
         self._windows = windows
         self._scorer = scorer
@@ -104,6 +107,8 @@ class Pipeline:
         ages_ms = None
         if self._context is not None:
             ages_ms = await self._context.fill(source.partition, users, rows)
+        if self._counters is not None:
+            await self._counters.fill(source, users, rows, committed)
         logs = await self._windows.slide(source, users, rows, committed)
         accepted, windows = as_of(logs, self._policies.window)
         cut = NONE_CUT

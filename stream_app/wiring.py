@@ -17,8 +17,10 @@ import faust
 from redis import Redis
 
 from models.bundle import load as load_bundle
-from models.counters.counting import Counted
+from models.counters.counting import CountingAlone
+from models.counters.kept import KeptCounting
 from models.encoding import SchemaEncoder
+from models.schema import Schema
 from models.scorer import BundleScorer
 from stream_app.agents import GroupPolicy, make_app
 from stream_app.core.context import NOTHING_ASKED, ContextPlan
@@ -26,6 +28,7 @@ from stream_app.core.errors import Misconfigured
 from stream_app.core.outcome import Output
 from stream_app.core.ports import EventEncoder, Outbox, Scorer
 from stream_app.core.pseudonym import Pseudonyms
+from stream_app.core.record import Source
 from stream_app.core.window import WindowPolicy
 from stream_app.edges.group_start import start_at_the_end
 from stream_app.edges.kafka_admin import check_group, ensure_topics, largest_record
@@ -43,6 +46,7 @@ from stream_app.edges.redis_alerts import RedisAlertLog
 from stream_app.edges.redis_campaigns import RedisCampaigns
 from stream_app.edges.redis_client import connect
 from stream_app.edges.redis_context import RedisContext
+from stream_app.edges.redis_state import RedisState
 from stream_app.edges.redis_windows import RedisWindows
 from stream_app.edges.web import WebPort
 from stream_app.monitor import Monitor
@@ -63,6 +67,7 @@ class Outputs(NamedTuple):
 
     partitions: Mapping[Output, int]
     most_bytes: int  # of an input record that fits all of them, with the headers that we add
+    inputs: int = 1  # partitions of the input topics, together
 
 
 class PreparedWorker(NamedTuple):
@@ -79,11 +84,12 @@ def prepared_worker(settings: Settings) -> PreparedWorker:
     """
     found = asyncio.run(_look_around(settings))
     scorer, encoder = load_scorer(settings)
-    if encoder.schema.counters:
+    if encoder.schema.counters and found.inputs > 1:
         raise Misconfigured(
             f"the model reads counters of all that went before (schema {encoder.schema.name!r}), "
-            "which a worker does not keep. Train one without `counters` in its schema; this one "
-            "can be used by `shopsentry score` and `shopsentry evaluate`."
+            "so all events have to come in one partition of one topic; here they come in "
+            f"{found.inputs}. Give it an input topic with one partition, or train a model without "
+            "`counters` in its schema."
         )
     summary = (
         f"{scorer.version} on {scorer.device}, "
@@ -91,7 +97,7 @@ def prepared_worker(settings: Settings) -> PreparedWorker:
     )
     schema = encoder.schema
     return PreparedWorker(
-        worker_app(settings, scorer, encoder, found, schema.window, schema.context), summary
+        worker_app(settings, scorer, encoder, found, schema.window, schema.context, schema), summary
     )
 
 
@@ -122,8 +128,9 @@ def offline_scorer(settings: Settings) -> OfflineScorer:
         MemoryAlertLog(limits.alerts),
         MemoryOutbox(),
         limits,
-        context=Counted(MemoryContext(encoder.schema.context), encoder.schema),
+        context=MemoryContext(encoder.schema.context),
         campaigns=MemoryCampaigns(settings.campaigns.policy()),
+        counters=CountingAlone(encoder.schema),
     )
     return OfflineScorer(pipeline, scorer.tasks.names)
 
@@ -135,9 +142,11 @@ def worker_app(
     outputs: Outputs,
     learnt: WindowPolicy,
     asked: ContextPlan = NOTHING_ASKED,
+    counted: Schema | None = None,
 ) -> faust.App:
-    """The Faust app that takes the input topics to the output topics. `learnt` and `asked` are the
-    model's: how long its windows are, and what it reads of the site's side.
+    """The Faust app that takes the input topics to the output topics. `learnt`, `asked` and
+    `counted` are the model's: how long its windows are, what it reads of the site's side, and whose
+    counters, if it has any.
     """
     executor = ThreadPoolExecutor(REDIS_THREADS, "redis")
     redis = _redis(settings.redis)
@@ -151,6 +160,9 @@ def worker_app(
         transport = BatchTransport
         outbox = KafkaOutbox(lambda: app.producer._producer, topics)
     context = RedisContext(redis, prefix, asked, executor=executor) if asked else None
+    counters = None
+    if counted is not None and counted.counters:
+        counters = KeptCounting(counted, RedisState(redis, prefix, executor=executor))
     pipeline = Pipeline(
         encoder,
         RedisWindows(redis, prefix, encoder.row, limits.window, executor=executor),
@@ -161,6 +173,7 @@ def worker_app(
         outputs.most_bytes,
         context,
         RedisCampaigns(redis, prefix, settings.campaigns.policy(), executor=executor),
+        counters,
     )
     folder = tempfile.mkdtemp(prefix="shopsentry-")  # Faust wants one; nothing is kept in it
     meter, token = PrometheusMeter(), settings.web.token
@@ -179,8 +192,14 @@ def worker_app(
         folder,
         transport,
     )
-    if context is not None:
-        app.transport.begins = lambda source: context.begins(source.partition)
+
+    def begins(source: Source) -> None:
+        if context is not None:
+            context.begins(source.partition)
+        if counters is not None:
+            counters.begins(source)
+
+    app.transport.begins = begins
     monitor.attach(lambda: app.consumer, app.crash)
 
     async def close(*_: object, **__: object) -> None:
@@ -218,7 +237,8 @@ async def _look_around(settings: Settings) -> Outputs:
     if kafka.delivery == "exactly-once":
         await check_transactions(kafka.group, maker(kafka.aiokafka()))
     largest = await largest_record(kafka.aiokafka(), outputs.values(), kafka.max_record_bytes)
-    return Outputs({output: counts[name] for output, name in outputs.items()}, largest)
+    inputs = sum(counts[name] for name in kafka.input_topics)
+    return Outputs({output: counts[name] for output, name in outputs.items()}, largest, inputs)
 
 
 def _redis(redis: RedisSettings) -> Redis:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from models.schema import COUNTED, MISSING_ORDINAL, Kind, Schema
@@ -58,7 +58,7 @@ class Fields(Struct, frozen=True):
         return cls(tuple(f.name for f in categories), names("amount"), names("ordinal"))
 
 
-class Act(Struct, gc=False):
+class Act(Struct, array_like=True, gc=False):
     """One event. A category is 0, a value NaN, where there is none."""
 
     user: int
@@ -114,22 +114,21 @@ def acts_of(
     return map(Act, *columns)
 
 
-class Clock:
+class Clock(Struct, array_like=True, gc=False):
     """`believed`, batch by batch."""
 
-    def __init__(self) -> None:
-        self._newest = np.zeros(0)  # the last two times
-        self._reached = -math.inf
+    newest: list[float] = field(default_factory=list)  # the last two times
+    reached: float = -math.inf
 
     def read(self, at_ms: Ints) -> NDArray[np.float64]:
-        at_s = np.concatenate([self._newest, at_ms / 1000.0])
+        at_s = np.concatenate([np.array(self.newest, np.float64), at_ms / 1000.0])
         reached = at_s.copy()
         for back in (1, 2):
             reached[back:] = np.minimum(reached[back:], at_s[: max(len(at_s) - back, 0)])
-        own = slice(len(self._newest), None)
-        until = np.maximum(np.maximum.accumulate(reached[own]), self._reached)
-        self._newest = at_s[-2:]
-        self._reached = float(until[-1]) if len(until) else self._reached
+        own = slice(len(self.newest), None)
+        until = np.maximum(np.maximum.accumulate(reached[own]), self.reached)
+        self.newest = at_s[-2:].tolist()
+        self.reached = float(until[-1]) if len(until) else self.reached
         return np.asarray(np.minimum(at_s[own], until + _AHEAD_S), np.float64)
 
 

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from models.counters import company, habits, rhythm, things
 from models.counters.act import NAN, Act, Fields, acts, streams
-from models.counters.shopper import Shopper
-from models.counters.site import SITE_NAMES, Site, Values
-from models.counters.things import Thing
+from models.counters.shopper import NEVER, Shopper
+from models.counters.site import SITE_NAMES, Values
+from models.counters.state import State
+from models.counters.things import Group, Item
 
 if TYPE_CHECKING:
     from models.dataset import Dataset
@@ -56,14 +57,11 @@ def aggregate(data: Dataset) -> Aggregates:
 
 
 class Stream:
-    """The state of all users and things of one stream."""
+    """Counts the events of one stream."""
 
     def __init__(self, fields: Fields) -> None:
-        self._site, self._values = Site(), Values(fields)
-        self._steps = company.Steps()
-        self._users: dict[int, Shopper] = {}
-        self._items: dict[int, Thing] = {}
-        self._groups: dict[int, Thing] = {}
+        self._values = Values(fields)
+        self.state = self.nothing_known()
         told = (
             *rhythm.NAMES,
             *habits.NAMES,
@@ -79,38 +77,49 @@ class Stream:
         self._carried = [told.index(name) for name in _CARRIED]
         self.names = (*told, *(f"{name}, so far" for name in _CARRIED))
 
+    def nothing_known(self) -> State:
+        """The state before the first event."""
+        return State(self._values.further)
+
     def step(self, act: Act) -> list[float]:
         """The numbers of an event, which then becomes part of the past."""
-        user = self._users.get(act.user)
-        if user is None:
-            user = self._users[act.user] = Shopper(act.user, act.at_s, self._values.width)
-        item = _thing(self._items, act.item, act.at_s)
-        group = _thing(self._groups, act.group, act.at_s)
+        state = self.state
+        user = state.user(act, self._values.width)
+        item, group = state.item(act.item, act.at_s), state.group(act.group, act.at_s)
+        left_item, left_group = self._left(act, user)
         user.arrive(act)
         found = rhythm.look(act, user) + habits.look(act, user)
-        found += things.look(item, act, user)
-        found += things.look(group, act, user)
+        found += things.look(item, act)
+        found += things.look(group, act)
         found.append(_share(item, group))
-        found += company.look(item, act, user)
-        steps, nats = self._steps.look(act, user)
+        found += company.look(item, act, user, state.users)
+        steps, nats = company.follow(left_item, left_group, act, user)
         found += steps
         found.append(nats)
-        found += self._site.look(act, user)
-        found += self._values.look(act, user)
+        site = state.site
+        found += site.look(act, user)
+        valued = item or site.item, group or site.group
+        found += self._values.look(act, user, *valued, state.others)
         found += self._carry(found, user)
-        self._count(act, user, item, group)
-        return found
-
-    def _count(self, act: Act, user: Shopper, item: Thing | None, group: Thing | None) -> None:
-        self._site.add(act, user)
-        self._values.add(act, user)
-        self._steps.add(act, user)
+        site.add(act, user)
+        self._values.add(act, user, *valued, state.others)
+        company.leave(left_item, left_group, act, user)
         if item is not None:
             company.meet(item, act, user)
-            item.add(act, user)
+            item.add(act, user, user.items.get(act.item, NEVER).at_s)
         if group is not None:
-            group.add(act, user)
+            group.add(act, user, user.groups.get(act.group, NEVER).at_s)
         user.add(act)
+        return found
+
+    def _left(self, act: Act, user: Shopper) -> tuple[Item | None, Group | None]:
+        """Where the user comes from, if that is not where they are."""
+        last, state = user.last, self.state
+        if last is None:
+            return None, None
+        item = state.item(last.item, act.at_s) if act.item not in (0, last.item) else None
+        group = state.group(last.group, act.at_s) if act.group not in (0, last.group) else None
+        return item, group
 
     def _carry(self, found: Sequence[float], user: Shopper) -> list[float]:
         """Running means of some numbers over the user's earlier events; then the event's own."""
@@ -142,16 +151,7 @@ class Memory:
         return self._kept[key]
 
 
-def _thing(known: dict[int, Thing], key: int, at_s: float) -> Thing | None:
-    if not key:
-        return None
-    found = known.get(key)
-    if found is None:
-        found = known[key] = Thing(at_s)
-    return found
-
-
-def _share(item: Thing | None, group: Thing | None) -> float:
+def _share(item: Item | None, group: Group | None) -> float:
     """Of the group's events in three days, those on the item."""
     if item is None or group is None:
         return NAN

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from math import log, log1p
 from typing import Final
 
 from models.counters.act import DAY, HOUR, NAN, Act
-from models.counters.shopper import Shopper
-from models.counters.things import Thing
+from models.counters.keep import keep
+from models.counters.shopper import NEVER, Shopper
+from models.counters.things import Group, Item, Step
 
+_UNTAKEN: Final = Step(0, -1, 0.0, NAN)
 _NEW: Final = 2.4  # log(1 + events) of an account that did little yet
 
 VISITOR_NAMES: Final = (
@@ -25,38 +28,39 @@ STEP_NAMES: Final = (
 )  # fmt: skip
 
 
-def look(thing: Thing | None, act: Act, user: Shopper) -> list[float]:
-    """The other users of the newest visits to the event's item."""
-    if thing is None:
+def look(item: Item | None, act: Act, user: Shopper, users: Mapping[int, Shopper]) -> list[float]:
+    """The other users of the newest visits to the event's item; `users` has those of a day."""
+    if item is None:
         return [NAN] * len(VISITOR_NAMES)
     at_s = act.at_s
-    others = [v for v in thing.visits if v.user is not user]
-    recent = [v for v in others if at_s - v.at_s < DAY]
+    others = [v for v in item.visits if v.user != act.user]
+    recent = [v for v in others if at_s - v.at_s < DAY and v.user in users]
     company = user.company
-    shared = [company.get(v.user.number, 0) + 1 for v in others]
+    shared = [company.get(v.user, 0) + 1 for v in others]
     found = [log1p(len(recent)), log1p(sum(at_s - v.at_s < HOUR for v in others))]
     if recent:
         n = len(recent)
-        births = [log1p(abs(v.user.since_s - user.since_s)) for v in recent]
-        gaps = [v.user.gap_mean for v in recent]
+        who = [users[v.user] for v in recent]
+        births = [log1p(abs(w.since_s - user.since_s)) for w in who]
+        gaps = [w.gap_mean for w in who]
         gap, own_gap = sum(gaps) / n, user.gap_mean
         visits = sorted(v.at_s for v in recent)
         between = [log1p(b - a) for a, b in zip(visits, [*visits[1:], at_s], strict=True) if b >= a]
         found += [
             sum(v.experience for v in recent) / n,
             min(v.experience for v in recent),
-            log1p(max(0.0, at_s - sum(v.user.since_s for v in recent) / n)),
+            log1p(max(0.0, at_s - sum(w.since_s for w in who) / n)),
             min(births),
             _spread(births) if n > 2 else NAN,
             gap,
             _spread(gaps) if n > 2 else NAN,
             abs(gap - own_gap) if user.n else NAN,
             _spread(between) if len(between) > 2 else NAN,
-            sum(v.user.items.get(act.item, 0) / v.user.n for v in recent) / n,
-            sum(len(v.user.items) / v.user.n for v in recent) / n,
+            sum(w.items.get(act.item, NEVER).times / w.n for w in who) / n,
+            sum(len(w.items) / w.n for w in who) / n,
             sum(v.entered for v in recent) / n,
             sum(v.slot == act.slot for v in recent) / n,
-            sum(at_s - v.user.last_s < HOUR for v in recent) / n,
+            sum(at_s - w.last_s < HOUR for w in who) / n,
         ]
     else:
         found += [NAN] * 14
@@ -71,60 +75,59 @@ def look(thing: Thing | None, act: Act, user: Shopper) -> list[float]:
     return found
 
 
-def meet(thing: Thing, act: Act, user: Shopper) -> None:
+def meet(item: Item, act: Act, user: Shopper) -> None:
     """Note whom the user meets on an item that is new to them. Before either is counted."""
     if act.item not in user.items:
-        user.met([v.user.number for v in thing.visits if v.user is not user])
+        user.met([v.user for v in item.visits if v.user != act.user])
 
 
-class Steps:
-    """Steps from one item, or group, to the next: has another user taken them?"""
+def follow(
+    item: Item | None, group: Group | None, act: Act, user: Shopper
+) -> tuple[list[float], float]:
+    """The numbers of `STEP_NAMES`, and how unlikely the step between groups is, in nats. The step
+    goes from `item` and `group`, where the user was last.
+    """
+    last = user.last
+    if last is None:
+        return [NAN] * len(STEP_NAMES), NAN
+    found = [0.0, NAN, NAN, NAN, NAN]
+    if item is not None:
+        step = item.steps.get(act.item, _UNTAKEN)
+        times = step.times
+        by_others = times > 1 or (times == 1 and step.user != act.user)
+        user.step_run = user.step_run + 1 if by_others else 0
+        if by_others:
+            times -= step.user == act.user
+            found = [log1p(times), log1p(max(0.0, act.at_s - step.at_s)), abs(user.gap - step.gap)]
+            found.append(times / (item.left + 1))
+        else:
+            found = [0.0, NAN, NAN, 0.0]
+        found.append(log1p(user.step_run))
+    nats = NAN
+    taken = 0
+    if group is not None:
+        taken = group.steps.get(act.group, 0)
+        nats = -log((taken + 0.1) / (group.left + 10))
+    found.append(log1p(taken))
+    found.append(float(len(user.window_items) > 1 and user.window_items[-2] == act.item))
+    return found, nats
 
-    def __init__(self) -> None:
-        self._taken: dict[tuple[int, int], tuple[int, int, float, float]] = {}
-        self._groups: dict[tuple[int, int], int] = {}
-        self._left: dict[int, int] = {}
-        self._groups_left: dict[int, int] = {}
 
-    def look(self, act: Act, user: Shopper) -> tuple[list[float], float]:
-        """The numbers of `STEP_NAMES`, and how unlikely the step between groups is, in nats."""
-        last = user.last
-        if last is None:
-            return [NAN] * len(STEP_NAMES), NAN
-        found = [0.0, NAN, NAN, NAN, NAN]
-        if act.item and last.item and act.item != last.item:
-            times, who, when_s, gap = self._taken.get((last.item, act.item), (0, -1, 0.0, NAN))
-            by_others = times > 1 or (times == 1 and who != user.number)
-            user.step_run = user.step_run + 1 if by_others else 0
-            if by_others:
-                times -= who == user.number
-                found = [log1p(times), log1p(max(0.0, act.at_s - when_s)), abs(user.gap - gap)]
-                found.append(times / (self._left.get(last.item, 0) + 1))
-            else:
-                found = [0.0, NAN, NAN, 0.0]
-            found.append(log1p(user.step_run))
-        nats = NAN
-        taken = 0
-        if act.group and last.group and act.group != last.group:
-            taken = self._groups.get((last.group, act.group), 0)
-            nats = -log((taken + 0.1) / (self._groups_left.get(last.group, 0) + 10))
-        found.append(log1p(taken))
-        found.append(float(len(user.window_items) > 1 and user.window_items[-2] == act.item))
-        return found, nats
-
-    def add(self, act: Act, user: Shopper) -> None:
-        last = user.last
-        if last is None:
-            return
-        if act.item and last.item and act.item != last.item:
-            key = (last.item, act.item)
-            times, who, _, _ = self._taken.get(key, (0, -1, 0.0, NAN))
-            self._taken[key] = (times + (who != user.number), user.number, act.at_s, user.gap)
-            self._left[last.item] = self._left.get(last.item, 0) + 1
-        if act.group and last.group and act.group != last.group:
-            pair = (last.group, act.group)
-            self._groups[pair] = self._groups.get(pair, 0) + 1
-            self._groups_left[last.group] = self._groups_left.get(last.group, 0) + 1
+def leave(item: Item | None, group: Group | None, act: Act, user: Shopper) -> None:
+    """Count the step from where the user was last."""
+    if item is not None:
+        step = item.steps.get(act.item)
+        if step is None:
+            keep(item.steps, lambda one: one.at_s)
+            step = _UNTAKEN
+        times = step.times + (step.user != act.user)
+        item.steps[act.item] = Step(times, act.user, act.at_s, user.gap)
+        item.left += 1
+    if group is not None:
+        if act.group not in group.steps:
+            keep(group.steps, float)  # the rarer half goes
+        group.steps[act.group] = group.steps.get(act.group, 0) + 1
+        group.left += 1
 
 
 def _spread(values: list[float]) -> float:

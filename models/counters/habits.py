@@ -7,7 +7,7 @@ from math import log1p
 from typing import Final
 
 from models.counters.act import NAN, SLOTS, Act
-from models.counters.shopper import Shopper
+from models.counters.shopper import NEVER, Shopper
 
 _MEMORIES: Final = (8, 16, 64)
 _RECENT: Final = 15
@@ -28,14 +28,15 @@ NAMES: Final = (
 def look(act: Act, user: Shopper) -> list[float]:
     """The event that just arrived, against the user's past."""
     item, group, slot, n, last = act.item, act.group, act.slot, user.n, user.last
-    seen, group_seen = user.items.get(item, 0), user.groups.get(group, 0)
+    on_item, on_group = user.items.get(item, NEVER), user.groups.get(group, NEVER)
+    seen, group_seen = on_item.times, on_group.times
     found = [
         log1p(seen) if item else NAN,
         log1p(user.window_items.count(item)) if item else NAN,
-        log1p(max(0.0, act.at_s - user.item_at[item])) if seen else NAN,
+        log1p(max(0.0, act.at_s - on_item.at_s)) if seen else NAN,
         log1p(group_seen) if group else NAN,
         log1p(user.window_groups.count(group)) if group else NAN,
-        log1p(max(0.0, act.at_s - user.group_at[group])) if group_seen else NAN,
+        log1p(max(0.0, act.at_s - on_group.at_s)) if group_seen else NAN,
     ]
     for window, own in ((user.window_items, item), (user.window_groups, group)):
         size = len(window)
@@ -66,7 +67,7 @@ def look(act: Act, user: Shopper) -> list[float]:
     size = min(n, _RECENT) + 1
     found += [count / size for count in lately]
     found += [(count + (k == slot)) / (n + 1) for k, count in enumerate(user.slots)]
-    did = user.item_did.get(item, 0)
+    did = on_item.did
     found += [
         (user.slots[slot] + 0.5) / (n + 1) if n >= _FAMILIAR else NAN,
         float(did.bit_count()) if item else NAN,

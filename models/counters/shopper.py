@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, TypeVar
+
+from msgspec import Struct, field
 
 from models.counters.act import HOUR, NAN, SLOTS, Act
+from models.counters.keep import keep
 
 SESSION_BREAK_S: Final = 1800.0
 WINDOW: Final = 64
@@ -17,55 +20,67 @@ _YOUNG_S: Final = 6 * HOUR
 _RATE: Final = 0.1  # of the running mean of gaps
 _COMPANY: Final = 400  # others remembered; above it the less seen half is forgotten
 
+Entry = TypeVar("Entry")
 
-class Session:
+
+class Session(Struct, array_like=True, gc=False):
     """What a user did since the last long rest."""
 
-    __slots__ = ("fresh_groups", "groups", "items", "n", "since_s", "slots")
-
-    def __init__(self, at_s: float) -> None:
-        self.since_s = at_s
-        self.n = self.fresh_groups = 0
-        self.items: set[int] = set()
-        self.groups: set[int] = set()
-        self.slots = [0] * SLOTS
+    since_s: float
+    n: int = 0
+    fresh_groups: int = 0
+    items: set[int] = field(default_factory=set)
+    groups: set[int] = field(default_factory=set)
+    slots: list[int] = field(default_factory=lambda: [0] * SLOTS)
 
 
-class Shopper:
-    __slots__ = (
-        "carried", "company", "gap", "gap_mean", "gap_variance", "gaps", "group_at", "group_top",
-        "groups", "hours", "item_at", "item_did", "item_top", "items", "known_groups", "last",
-        "last_s", "n", "number", "runs", "session", "sessions", "since_s", "slots", "step_run",
-        "times", "values", "window_groups", "window_items", "window_slots",
-    )  # fmt: skip
+class Known(Struct, array_like=True, gc=False):
+    """What a user did with one item or group."""
 
-    def __init__(self, number: int, at_s: float, values: int) -> None:
-        self.number = number
-        self.since_s = self.last_s = at_s
-        self.n = self.sessions = 0
-        self.last: Act | None = None
-        self.gap = NAN  # log(1 + s) from the last event to the one that arrives
-        self.gaps: deque[float] = deque(maxlen=_GAPS)
-        self.gap_mean, self.gap_variance = 4.0, 4.0
-        self.times: list[float] = []  # ascending
-        self.hours = [0] * 24
-        self.slots = [0] * SLOTS
-        self.items: dict[int, int] = {}  # times seen
-        self.item_at: dict[int, float] = {}  # last seen
-        self.item_did: dict[int, int] = {}  # bits: the types done to it
-        self.groups: dict[int, int] = {}
-        self.group_at: dict[int, float] = {}
-        self.known_groups: dict[int, int] = {}  # sessions before this one that had the group
-        self.item_top = self.group_top = 0
-        self.window_items: deque[int] = deque(maxlen=WINDOW)
-        self.window_groups: deque[int] = deque(maxlen=WINDOW)
-        self.window_slots: deque[int] = deque(maxlen=WINDOW)
-        self.runs = [0, 0, 0]  # of one item, one group, one type, up to the event that arrives
-        self.session = Session(at_s)
-        self.company: Counter[int] = Counter()  # other users: items shared with them
-        self.step_run = 0  # steps in a row that others took before
-        self.carried: list[float] = []  # running means of what the site says of the user's events
-        self.values = [[0.0, 0.0] for _ in range(values)]  # running mean, number of values
+    times: int = 0
+    at_s: float = NAN  # last
+    did: int = 0  # bits: the types
+
+
+NEVER: Final = Known()
+
+
+class Shopper(Struct, array_like=True, gc=False):
+    number: int
+    since_s: float
+    last_s: float
+    session: Session
+    values: list[list[float]]  # of those that are compared: running mean, number of values
+    others: list[dict[int, int]]  # of each further category: times seen
+    n: int = 0
+    sessions: int = 0
+    last: Act | None = None
+    gap: float = NAN  # log(1 + s) from the last event to the one that arrives
+    gaps: list[float] = field(default_factory=list)
+    gap_mean: float = 4.0
+    gap_variance: float = 4.0
+    times: list[float] = field(default_factory=list)  # ascending
+    hours: list[int] = field(default_factory=lambda: [0] * 24)
+    slots: list[int] = field(default_factory=lambda: [0] * SLOTS)
+    items: dict[int, Known] = field(default_factory=dict)
+    groups: dict[int, Known] = field(default_factory=dict)
+    known_groups: dict[int, int] = field(default_factory=dict)  # earlier sessions that had it
+    item_top: int = 0
+    group_top: int = 0
+    window_items: list[int] = field(default_factory=list)
+    window_groups: list[int] = field(default_factory=list)
+    window_slots: list[int] = field(default_factory=list)
+    # Of one item, one group, one type, up to the event that arrives.
+    runs: list[int] = field(default_factory=lambda: [0, 0, 0])
+    company: dict[int, int] = field(default_factory=dict)  # other users: items shared with them
+    step_run: int = 0  # steps in a row that others took before
+    carried: list[float] = field(default_factory=list)  # running means of what the site says
+
+    @classmethod
+    def begun(cls, number: int, at_s: float, values: int, others: int) -> Shopper:
+        """Nothing is known of the user, of whom an event arrives."""
+        blank = [[0.0, 0.0] for _ in range(values)]
+        return cls(number, at_s, at_s, Session(at_s), blank, [{} for _ in range(others)])
 
     def young(self, at_s: float) -> bool:
         return self.n < _YOUNG_EVENTS and at_s - self.since_s < _YOUNG_S
@@ -92,7 +107,7 @@ class Shopper:
         """Count the event that arrived."""
         at_s, item, group, slot = act.at_s, act.item, act.group, act.slot
         if self.last is not None:
-            self.gaps.append(self.gap)
+            _push(self.gaps, self.gap, _GAPS)
             off = self.gap - self.gap_mean
             self.gap_mean += _RATE * off
             spread = (1 - _RATE) * (self.gap_variance + _RATE * off * off)
@@ -105,28 +120,44 @@ class Shopper:
         self.slots[slot] += 1
         session = self.session
         if item:
-            seen = self.items[item] = self.items.get(item, 0) + 1
-            self.item_top = max(self.item_top, seen)
-            self.item_at[item] = at_s
-            self.item_did[item] = self.item_did.get(item, 0) | 1 << slot
+            self.item_top = max(self.item_top, _note(self.items, item, at_s, slot))
             session.items.add(item)
         if group:
             if self.n and group not in self.groups:
                 session.fresh_groups += 1
-            seen = self.groups[group] = self.groups.get(group, 0) + 1
-            self.group_top = max(self.group_top, seen)
-            self.group_at[group] = at_s
+            self.group_top = max(self.group_top, _note(self.groups, group, at_s, slot))
             session.groups.add(group)
         session.n += 1
         session.slots[slot] += 1
-        self.window_items.append(item)
-        self.window_groups.append(group)
-        self.window_slots.append(slot)
+        _push(self.window_items, item, WINDOW)
+        _push(self.window_groups, group, WINDOW)
+        _push(self.window_slots, slot, WINDOW)
         self.n += 1
         self.last = act
 
-    def met(self, others: list[int]) -> None:
+    def met(self, others: Sequence[int]) -> None:
         """Others were on an item that the user came to for the first time."""
-        self.company.update(others)
-        if len(self.company) > _COMPANY:
-            self.company = Counter(dict(self.company.most_common(_COMPANY // 2)))
+        company = self.company
+        for other in others:
+            company[other] = company.get(other, 0) + 1
+        if len(company) > _COMPANY:
+            most = sorted(company.items(), key=lambda pair: pair[1], reverse=True)
+            self.company = dict(most[: _COMPANY // 2])
+
+
+def _note(known: dict[int, Known], thing: int, at_s: float, slot: int) -> int:
+    """Times seen, this one included."""
+    own = known.get(thing)
+    if own is None:
+        keep(known, lambda one: one.at_s)
+        own = known[thing] = Known()
+    own.times += 1
+    own.at_s = at_s
+    own.did |= 1 << slot
+    return own.times
+
+
+def _push(newest: list[Entry], one: Entry, most: int) -> None:
+    newest.append(one)
+    if len(newest) > most:
+        del newest[0]

@@ -7,8 +7,12 @@ from collections.abc import Sequence
 from math import log, log1p
 from typing import Final
 
-from models.counters.act import DAY, HOUR, MINUTE, NAN, SLOTS, Act, Fields
+from msgspec import Struct, field
+
+from models.counters.act import DAY, HOUR, MINUTE, NAN, SLOTS, Act, Clock, Fields
+from models.counters.keep import keep
 from models.counters.shopper import Shopper
+from models.counters.things import Group, Item
 
 _SPANS_S: Final = (MINUTE, 600.0, HOUR, DAY)
 _VALUES: Final = 200.0  # of which a running mean tells
@@ -21,15 +25,16 @@ SITE_NAMES: Final = (
 )  # fmt: skip
 
 
-class Decayed:
+class Decayed(Struct, array_like=True, gc=False):
     """Counts of one thing that forget with several speeds."""
 
-    __slots__ = ("at_s", "counts", "spans_s")
+    spans_s: tuple[float, ...]
+    counts: list[float]
+    at_s: float = -math.inf
 
-    def __init__(self, spans_s: Sequence[float]) -> None:
-        self.spans_s = spans_s
-        self.counts = [0.0] * len(spans_s)
-        self.at_s = -math.inf
+    @classmethod
+    def over(cls, *spans_s: float) -> Decayed:
+        return cls(spans_s, [0.0] * len(spans_s))
 
     def decay(self, at_s: float) -> list[float]:
         past_s = at_s - self.at_s
@@ -45,23 +50,29 @@ class Decayed:
         self.counts = [c + 1 for c in self.decay(at_s)]
 
 
-class Site:
-    """Rates of all events, of young users', of newcomers', of each type."""
+def _own() -> Decayed:
+    return Decayed.over(HOUR, DAY)
 
-    def __init__(self) -> None:
-        self._all = Decayed(_SPANS_S)
-        self._young = Decayed((HOUR,))
-        self._new = Decayed((HOUR, DAY))
-        self._slots = [Decayed((HOUR, DAY)) for _ in range(SLOTS)]
-        self._steps = [[0] * SLOTS for _ in range(SLOTS + 1)]
+
+class Site(Struct, array_like=True, gc=False):
+    """Rates of all events, of young users', of newcomers', of each type; values of no thing."""
+
+    clock: Clock = field(default_factory=Clock)
+    all: Decayed = field(default_factory=lambda: Decayed.over(*_SPANS_S))
+    young: Decayed = field(default_factory=lambda: Decayed.over(HOUR))
+    new: Decayed = field(default_factory=_own)
+    slots: list[Decayed] = field(default_factory=lambda: [_own() for _ in range(SLOTS)])
+    steps: list[list[int]] = field(default_factory=lambda: [[0] * SLOTS for _ in range(SLOTS + 1)])
+    item: Item = field(default_factory=lambda: Item(0.0))  # of events without one: values alone
+    group: Group = field(default_factory=lambda: Group(0.0))
 
     def look(self, act: Act, user: Shopper) -> list[float]:
         at_s = act.at_s
-        minute, ten, hour, day = self._all.decay(at_s)
-        (young,) = self._young.decay(at_s)
-        new, new_day = self._new.decay(at_s)
-        own, own_day = self._slots[act.slot].decay(at_s)
-        steps = self._steps[_from(user)]
+        minute, ten, hour, day = self.all.decay(at_s)
+        (young,) = self.young.decay(at_s)
+        new, new_day = self.new.decay(at_s)
+        own, own_day = self.slots[act.slot].decay(at_s)
+        steps = self.steps[_from(user)]
         return [
             log((minute + 1) / (hour / 60 + 1)),
             log((ten + 1) / (day / 144 + 1)),
@@ -73,13 +84,24 @@ class Site:
         ]
 
     def add(self, act: Act, user: Shopper) -> None:
-        self._all.add(act.at_s)
-        self._slots[act.slot].add(act.at_s)
+        self.all.add(act.at_s)
+        self.slots[act.slot].add(act.at_s)
         if user.young(act.at_s):
-            self._young.add(act.at_s)
+            self.young.add(act.at_s)
         if not user.n:
-            self._new.add(act.at_s)
-        self._steps[_from(user)][act.slot] += 1
+            self.new.add(act.at_s)
+        self.steps[_from(user)][act.slot] += 1
+
+
+class Further(Struct, array_like=True, gc=False):
+    """What is known of one further category: events, users."""
+
+    rate: Decayed = field(default_factory=_own)
+    users: int = 0
+
+
+_UNKNOWN: Final = Further()
+Others = Sequence[dict[int, Further]]  # by position
 
 
 class Values:
@@ -89,15 +111,7 @@ class Values:
         numbers = (*fields.amounts, *fields.ordinals)
         self._numbers, self._bare = numbers[:_NUMBERS], numbers[_NUMBERS:]
         self._others = fields.categories[2 : 2 + _OTHERS]
-        self._means: list[dict[int, list[float]]] = [{} for _ in self._numbers]
-        self._of_item: list[dict[int, float]] = [{} for _ in self._numbers]
-        self._rates: list[dict[int, Decayed]] = [{} for _ in self._others]
-        self._seen: list[dict[tuple[int, int], int]] = [{} for _ in self._others]
-        self._users: list[dict[int, int]] = [{} for _ in self._others]
-
-    @property
-    def width(self) -> int:
-        return len(self._numbers)
+        self.width, self.further = len(self._numbers), len(self._others)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -114,43 +128,54 @@ class Values:
         ]
         return tuple(told)
 
-    def look(self, act: Act, user: Shopper) -> list[float]:
+    def look(
+        self, act: Act, user: Shopper, item: Item, group: Group, others: Others
+    ) -> list[float]:
+        """Without an item or group, those that the site keeps for such events."""
         found: list[float] = []
         for at, value in enumerate(act.values[:_NUMBERS]):
-            usual = self._means[at].get(act.group)
+            usual, count = group.means[at] if group.means else (NAN, 0)
             own_mean, own_count = user.values[at]
             found += [
                 value,
-                value - usual[0] if usual else NAN,
+                value - usual if count else NAN,
                 value - own_mean if own_count else NAN,
-                value - self._of_item[at].get(act.item, NAN),
+                value - (item.newest[at] if item.newest else NAN),
             ]
         found += act.values[_NUMBERS:]
         for at, other in enumerate(act.others[:_OTHERS]):
             if not other:
                 found += [0.0, NAN, NAN, NAN, NAN, NAN]
                 continue
-            seen = self._seen[at].get((act.user, other), 0)
-            rate = self._rates[at].get(other)
-            hour, day = rate.decay(act.at_s) if rate else (0.0, 0.0)
+            seen = user.others[at].get(other, 0)
+            known = others[at].get(other, _UNKNOWN)
+            hour, day = known.rate.decay(act.at_s) if known.users else (0.0, 0.0)
             same = user.last is not None and user.last.others[at] == other
             found += [1.0, log1p(seen), float(same), log1p(hour), log1p(day)]
-            found.append(log1p(self._users[at].get(other, 0)))
+            found.append(log1p(known.users))
         return found
 
-    def add(self, act: Act, user: Shopper) -> None:
+    def add(self, act: Act, user: Shopper, item: Item, group: Group, others: Others) -> None:
+        if not group.means:
+            group.means = [[0.0, 0.0] for _ in self._numbers]
+        if not item.newest:
+            item.newest = [NAN] * self.width
         for at, value in enumerate(act.values[:_NUMBERS]):
             if math.isfinite(value):
-                _towards(self._means[at].setdefault(act.group, [0.0, 0.0]), value)
+                _towards(group.means[at], value)
                 _towards(user.values[at], value)
-                self._of_item[at][act.item] = value
+                item.newest[at] = value
         for at, other in enumerate(act.others[:_OTHERS]):
             if other:
-                self._rates[at].setdefault(other, Decayed((HOUR, DAY))).add(act.at_s)
-                pair = (act.user, other)
-                seen = self._seen[at][pair] = self._seen[at].get(pair, 0) + 1
-                if seen == 1:
-                    self._users[at][other] = self._users[at].get(other, 0) + 1
+                known = others[at].get(other)
+                if known is None:
+                    known = others[at][other] = Further()
+                known.rate.add(act.at_s)
+                own = user.others[at]
+                if other not in own:
+                    keep(own, float)  # the rarer half goes
+                    known.users += 1
+                own[other] = own.get(other, 0) + 1
 
 
 def _from(user: Shopper) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from math import log, log1p
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct, field
 
 from models.counters.act import DAY, HOUR, MINUTE, NAN, SLOTS, Act
 from models.counters.shopper import Shopper
@@ -18,28 +19,25 @@ _FAR: Final = 12.0  # spans after which nothing is left
 _VISITS: Final = 12
 
 
-class Visit(NamedTuple):
+class Visit(Struct, array_like=True, gc=False):
     """A user came to a thing; repeated events in a row are one visit."""
 
-    user: Shopper
+    user: int
     at_s: float
     experience: float  # log(1 + events before)
     slot: int
     entered: bool  # began a session with it
 
 
-class Thing:
+class Thing(Struct, array_like=True, gc=False):
     """Decaying counts, and the newest visits."""
 
-    __slots__ = ("at_s", "counts", "last_s", "n", "seen", "visits")
-
-    def __init__(self, at_s: float) -> None:
-        self.at_s = at_s
-        self.counts = [0.0] * len(_OF_SPAN)
-        self.last_s = NAN
-        self.n = 0
-        self.seen: dict[int, float] = {}  # user: when last
-        self.visits: deque[Visit] = deque(maxlen=_VISITS)
+    at_s: float
+    counts: list[float] = field(default_factory=lambda: [0.0] * len(_OF_SPAN))
+    last_s: float = NAN
+    n: int = 0
+    visits: list[Visit] = field(default_factory=list)
+    left: int = 0  # steps from it to another one
 
     def decay(self, at_s: float) -> list[float]:
         """The counts as of now, and from now on."""
@@ -52,13 +50,12 @@ class Thing:
             self.at_s = at_s
         return self.counts
 
-    def add(self, act: Act, user: Shopper) -> None:
-        """Count the event; the user's state does not hold it yet."""
+    def add(self, act: Act, user: Shopper, before_s: float) -> None:
+        """Count the event; the user, who was here last at `before_s`, does not hold it yet."""
         counts = self.decay(act.at_s)
         for span in range(len(_SPANS_S)):
             counts[_ALL + span] += 1
-        before = self.seen.get(act.user)
-        if before is None or act.at_s - before > DAY:
+        if not act.at_s - before_s <= DAY:  # or never
             counts[_USERS] += 1
             counts[_USERS + 1] += 1
         if user.young(act.at_s):
@@ -70,11 +67,31 @@ class Thing:
             counts[_ENTRIES + 1] += 1
         counts[_SLOTS_D + act.slot] += 1
         counts[_SLOTS_H + act.slot] += 1
-        self.seen[act.user] = act.at_s
         self.last_s = act.at_s
         self.n += 1
-        if not self.visits or self.visits[-1].user is not user:
-            self.visits.append(Visit(user, act.at_s, log1p(user.n), act.slot, entered))
+        if not self.visits or self.visits[-1].user != act.user:
+            self.visits.append(Visit(act.user, act.at_s, log1p(user.n), act.slot, entered))
+            if len(self.visits) > _VISITS:
+                del self.visits[0]
+
+
+class Step(Struct, array_like=True, gc=False):
+    """From one item to another."""
+
+    times: int  # by users who did not take it just before
+    user: int  # who took it last
+    at_s: float
+    gap: float
+
+
+class Item(Thing, array_like=True, gc=False):
+    steps: dict[int, Step] = field(default_factory=dict)
+    newest: list[float] = field(default_factory=list)  # its values
+
+
+class Group(Thing, array_like=True, gc=False):
+    steps: dict[int, int] = field(default_factory=dict)  # to another one, how often
+    means: list[list[float]] = field(default_factory=list)  # of values: mean, number
 
 
 def names(thing: str) -> tuple[str, ...]:
@@ -91,7 +108,7 @@ def names(thing: str) -> tuple[str, ...]:
 _WIDTH: Final = len(names(""))
 
 
-def look(thing: Thing | None, act: Act, user: Shopper) -> list[float]:
+def look(thing: Thing | None, act: Act) -> list[float]:
     """How busy a thing is, as of an event that is not counted yet; None if the event has none."""
     if thing is None:
         return [NAN] * _WIDTH
@@ -114,6 +131,6 @@ def look(thing: Thing | None, act: Act, user: Shopper) -> list[float]:
         log((own_h + 0.1) / (own_d / 24 + 0.1)),
     ]
     found += [(c[_SLOTS_D + k] + 0.05) / (day + 1) for k in range(SLOTS)]
-    mine = sum(visit.user is user for visit in thing.visits)
+    mine = sum(visit.user == act.user for visit in thing.visits)
     found.append(mine / len(thing.visits) if thing.visits else NAN)
     return found

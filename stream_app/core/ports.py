@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from stream_app.core.outcome import Message, Outcome, Output
 from stream_app.core.record import Record, Source
 from stream_app.core.score import Reason, Scores
 from stream_app.core.window import Ints, Logs, Rows, Windows
+
+Key = tuple[bytes, int]  # of a state's value: its kind, and its number
+SITE: Final[Key] = (b"s", 0)
 
 
 class EventEncoder(Protocol):
@@ -58,6 +61,56 @@ class ContextStore(Protocol):
         """Fill the rows' fields of what the site saw before each, and remember these events.
 
         Returns ms of event time since each event's user was first seen, None if nobody keeps that.
+        Raises StoreUnavailable.
+        """
+        ...
+
+
+class CounterStore(Protocol):
+    """What was counted of the past of an event's user, item and site. A redelivered event is told
+    what it was told, and counts once.
+    """
+
+    async def fill(
+        self, source: Source, users: Sequence[bytes], rows: Rows, committed: Sequence[int]
+    ) -> None:
+        """Fill the rows' counters, each as of before its event, and count these events. `rows` and
+        `committed` as for `WindowStore.slide`. Raises StoreUnavailable.
+        """
+        ...
+
+
+class Stored(NamedTuple):
+    """Of a source's state: how far it is, and what is needed to go on from there."""
+
+    end: int  # the offset after the last record in it
+    site: bytes | None  # what SITE is now
+    answers: list[bytes]  # of steps whose records may come again
+
+
+class Advance(NamedTuple):
+    """A step of a source's state."""
+
+    begin: int  # it has to be there
+    end: int
+    committed: int  # answers of records before it are not needed any more
+    values: Mapping[Key, bytes]
+    answer: bytes
+
+
+class StateStore(Protocol):
+    """A state for each source, of named values; `form` tells apart what cannot be read alike."""
+
+    async def begin(self, source: Source, form: str) -> Stored:
+        """Raises StoreUnavailable."""
+        ...
+
+    async def read(self, source: Source, form: str, keys: Sequence[Key]) -> list[bytes | None]:
+        """Raises StoreUnavailable."""
+        ...
+
+    async def advance(self, source: Source, form: str, step: Advance) -> bool:
+        """Take all of the step, or nothing if the state is not where it begins: false.
         Raises StoreUnavailable.
         """
         ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from importlib.resources import files
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -49,7 +49,10 @@ REFUSALS: Final = {
 }
 
 
+_AT_ONCE: Final = 256  # values that one command reads: they may be large
+
 Reply = TypeVar("Reply")
+Result = TypeVar("Result")
 
 
 class Client(Protocol):
@@ -78,6 +81,22 @@ def connect(
         )
     except ValueError as error:
         raise Misconfigured(f"not the URL of a Redis: {error}") from error
+
+
+async def values_of(
+    client: Client, executor: Executor, keys: Sequence[bytes]
+) -> list[bytes | None]:
+    """What keys of one hash slot hold, read off the event loop. Raises StoreUnavailable,
+    Misconfigured.
+    """
+
+    def run() -> list[bytes | None]:
+        pipeline = client.pipeline(transaction=False)
+        for begin in range(0, len(keys), _AT_ONCE):
+            pipeline.execute_command("MGET", *keys[begin : begin + _AT_ONCE])
+        return [value for some in pipeline.execute() for value in some]
+
+    return await asyncio.get_running_loop().run_in_executor(executor, _translating, run)
 
 
 class Script(Generic[Reply]):
@@ -112,17 +131,14 @@ class Script(Generic[Reply]):
     def _run(
         self, keys: Sequence[bytes], args: Sequence[bytes | int], values: Sequence[bytes]
     ) -> tuple[Reply, list[bytes | None]]:
-        try:
+        def run() -> tuple[Reply, list[bytes | None]]:
             try:
                 return self._evaluate(keys, args, values)
             except NoScriptError:  # first use, restart or failover: nothing was executed
                 self._client.script_load(self._text)
                 return self._evaluate(keys, args, values)
-        except RedisError as error:
-            told = translated(error)
-            if told is None:
-                raise
-            raise told from error
+
+        return _translating(run)
 
     def _evaluate(
         self, keys: Sequence[bytes], args: Sequence[bytes | int], values: Sequence[bytes]
@@ -138,6 +154,16 @@ class Script(Generic[Reply]):
             if isinstance(one, Exception):
                 raise one
         return found[0], found[1]
+
+
+def _translating(run: Callable[[], Result]) -> Result:
+    try:
+        return run()
+    except RedisError as error:
+        told = translated(error)
+        if told is None:
+            raise
+        raise told from error
 
 
 def translated(error: RedisError) -> ShopsentryError | None:

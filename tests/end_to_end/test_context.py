@@ -1,4 +1,4 @@
-"""What the site saw of events, in the stream: the same as in a file, however often groups come."""
+"""What the site saw, and counters, in the stream: as in a file, however often groups come."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
+from uuid import uuid4
 
 import numpy as np
 import pytest
 from redis import Redis
 
+from models.counters.kept import KeptCounting
 from models.training import Options, Sources, train
 from stream_app.core.outcome import Output
 from stream_app.core.record import Source, StoredRecord
@@ -22,6 +24,7 @@ from stream_app.edges.memory import MemoryOutbox
 from stream_app.edges.redis_alerts import RedisAlertLog
 from stream_app.edges.redis_client import connect
 from stream_app.edges.redis_context import RedisContext
+from stream_app.edges.redis_state import RedisState
 from stream_app.edges.redis_windows import HEAD_BYTES, RedisWindows
 from stream_app.offline import Judged
 from stream_app.pipeline import Pipeline, Policies
@@ -36,17 +39,17 @@ GROUP = 50
 
 
 class Shop(NamedTuple):
-    settings: Settings  # of a bundle with the schema shop-context
+    settings: Settings  # of a bundle with that schema
     lines: list[bytes]
     judged: dict[str, Judged]  # offline, by event id
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Shop:
     folder = tmp_path_factory.mktemp("context")
     files = write_shop(folder, users=120, seed=1)
     options = Options(
-        epochs=1, pretrain_epochs=1, seed=3, device="cpu", schema="shop-context", members=("bert",)
+        epochs=1, pretrain_epochs=1, seed=3, device="cpu", schema=request.param, members=("bert",)
     )
     sources = Sources(data=[files.data], labels=[files.labels], simulate=0)
     bundle = train(sources, folder / "bundle", options).folder
@@ -63,7 +66,12 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 
 @pytest.mark.kafka
 @pytest.mark.redis
-def test_one_worker_after_another_scores_in_order_as_a_file_is_scored(rig: Rig, shop: Shop) -> None:
+@pytest.mark.parametrize(
+    ("shop", "killed"), [("shop-context", False), ("shop-counters", True)], indirect=["shop"]
+)
+def test_one_worker_after_another_scores_in_order_as_a_file_is_scored(
+    rig: Rig, shop: Shop, killed: bool
+) -> None:
     rig.partitions = 1  # the file's order is the topic's
     rig.create_topics()
     events = [
@@ -74,9 +82,12 @@ def test_one_worker_after_another_scores_in_order_as_a_file_is_scored(rig: Rig, 
     bundle: Path = shop.settings.scorer.bundle
     begun = rig.produce(events[: len(events) // 2])
     with workers(rig, scorer__bundle=bundle, flow__group_records=GROUP) as (first,):
-        rig.await_committed(begun)
-        first.await_ready()
-        assert first.stop()[0] == 0, first.said()
+        if killed:
+            first.kill_amid(begun // 4)
+        else:
+            rig.await_committed(begun)
+            first.await_ready()
+            assert first.stop()[0] == 0, first.said()
     sent = begun + rig.produce(events[begun:])
     assert rig.committed() < sent, "the first worker did it all"
     with workers(rig, scorer__bundle=bundle) as (second,):
@@ -84,13 +95,16 @@ def test_one_worker_after_another_scores_in_order_as_a_file_is_scored(rig: Rig, 
         second.await_ready()
         assert second.stop()[0] == 0, second.said()
     reads = {False: rig.read(Output.CLEANED), True: rig.read(Output.QUARANTINED)}
-    assert len(reads[False]) + len(reads[True]) == sent
+    ids: list[str] = []
     for anomalous, some in reads.items():
         for read in some:
-            expected = shop.judged[json.loads(read.value or b"")["event_id"]]
+            ids.append(json.loads(read.value or b"")["event_id"])
+            expected = shop.judged[ids[-1]]
             found = float(headers_of(read)["shopsentry-score"])
             assert abs(found - expected.score) <= TOLERANCE
             assert expected.anomalous is anomalous
+    assert set(ids) == set(shop.judged)
+    assert killed or len(ids) == sent
 
 
 class Told(NamedTuple):
@@ -101,15 +115,17 @@ class Told(NamedTuple):
 
 
 @pytest.mark.redis
+@pytest.mark.parametrize("shop", ["shop-context", "shop-counters"], indirect=True)
 def test_groups_that_come_again_change_no_counter_no_window_and_no_score(
     redis_server: RedisServer, shop: Shop
 ) -> None:
     with connect(redis_server.url) as redis:
-        once = asyncio.run(told(redis, shop, "once", [1]))
-        often = asyncio.run(told(redis, shop, "often", [2, 2, 3]))
+        once_at, often_at = uuid4().hex, uuid4().hex
+        once = asyncio.run(told(redis, shop, once_at, [1]))
+        often = asyncio.run(told(redis, shop, often_at, [2, 2, 3]))
         for one, many in zip(once, often, strict=True):
             assert many == one * len(many)
-        assert counters(redis, "often") == counters(redis, "once")
+        assert counters(redis, often_at) == counters(redis, once_at)
     scores = [score for (group,) in once for score in group.scores]
     expected = [judged.score for judged in shop.judged.values()]
     np.testing.assert_allclose(scores, expected, atol=TOLERANCE)
@@ -123,6 +139,9 @@ async def told(redis: Redis, shop: Shop, prefix: str, times: Sequence[int]) -> l
     )
     source, found = Source("events", 0), list[list[Told]]()
     with ThreadPoolExecutor(4) as pool:
+        kept = None
+        if encoder.schema.counters:
+            kept = KeptCounting(encoder.schema, RedisState(redis, prefix, executor=pool))
         pipeline = Pipeline(
             encoder,
             RedisWindows(redis, prefix, encoder.row, limits.window, executor=pool),
@@ -131,6 +150,7 @@ async def told(redis: Redis, shop: Shop, prefix: str, times: Sequence[int]) -> l
             MemoryOutbox(),
             limits,
             context=RedisContext(redis, prefix, encoder.schema.context, executor=pool),
+            counters=kept,
         )
         records = [
             StoredRecord(
@@ -158,13 +178,15 @@ async def told(redis: Redis, shop: Shop, prefix: str, times: Sequence[int]) -> l
 
 def counters(redis: Redis, prefix: str) -> dict[bytes, list[bytes]]:
     """All that Redis keeps, without the prefix: crowds as sets of visits, of logs the rows that a
-    coming event is judged by, all else as it is.
+    coming event is judged by, all else as it is. Answers of counters go once they are committed.
     """
     found: dict[bytes, list[bytes]] = {}
     for key in redis.scan_iter(f"{prefix}:*"):
+        name = key[len(prefix) :]
+        if name.endswith(b":answers"):
+            continue
         value = redis.get(key)
         assert isinstance(value, bytes)
-        name = key[len(prefix) :]
         if name.startswith(b":{c"):
             found[name] = sorted(value[at : at + 8] for at in range(0, len(value), 8))
         elif b":w:" in name:

@@ -128,12 +128,17 @@ def test_a_file_is_scored_as_training_saw_it(folder: Path, files: Files) -> None
     np.testing.assert_allclose([j.score for j in judged], expected, atol=1e-4)
 
 
-def test_a_worker_refuses_what_it_cannot_count(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("partitions", [1, 2])
+def test_a_worker_counts_where_all_events_come_in_one_partition(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, partitions: int
 ) -> None:
     async def in_place(settings: Settings) -> Outputs:
-        return Outputs({}, 0)
+        return Outputs({}, 0, partitions)
 
     monkeypatch.setattr("stream_app.wiring._look_around", in_place)
-    with pytest.raises(Misconfigured, match="counters"):
-        prepared_worker(Settings.model_validate({"scorer": {"bundle": folder, "device": "cpu"}}))
+    settings = Settings.model_validate({"scorer": {"bundle": folder, "device": "cpu"}})
+    if partitions == 1:
+        assert prepared_worker(settings).app
+    else:
+        with pytest.raises(Misconfigured, match="one partition"):
+            prepared_worker(settings)

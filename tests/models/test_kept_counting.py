@@ -1,0 +1,208 @@
+"""Counters that a store keeps: as in one process, whoever counts and however often records come."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from redis import Redis
+
+from models import schema as schemas
+from models.counters.counting import Counting
+from models.counters.kept import CHUNK, KeptCounting
+from models.encoding import SchemaEncoder
+from models.schema import COUNTED, Schema
+from stream_app.core.decode import decode
+from stream_app.core.errors import StoreUnavailable
+from stream_app.core.ports import Advance, Key, StateStore, Stored
+from stream_app.core.record import Source, StoredRecord
+from stream_app.core.window import Rows, seq_of, source_tag
+from stream_app.edges.redis_client import connect
+from stream_app.edges.redis_state import RedisState
+from tests.models.conftest import Files
+from tests.servers import RedisServer
+
+SOURCE = Source("events", 0)
+pytestmark = pytest.mark.redis
+
+
+class Stream(NamedTuple):
+    """Records as they come, and what a file's reading counts of them."""
+
+    schema: Schema
+    users: list[bytes]
+    rows: Rows  # not counted yet
+    counted: Rows
+
+    def committed(self, records: int) -> list[int]:
+        return [seq_of(source_tag(SOURCE.topic), records)]
+
+
+@pytest.fixture(scope="module")
+def stream(files: Files) -> Stream:
+    schema = schemas.load("shop-counters")
+    records = [
+        StoredRecord(
+            topic=SOURCE.topic, partition=0, offset=n, timestamp=1 << 46, key=None, value=line
+        )
+        for n, line in enumerate(files.data.read_bytes().splitlines())
+    ]
+    events = decode(records, schema.tasks).events
+    rows = SchemaEncoder(schema).encode(events)
+    rows["seq"] = [seq_of(source_tag(SOURCE.topic), n + 1) for n in range(len(rows))]
+    users = [event.user_id.encode() for event in events]
+    counted = rows.copy()
+    Counting(schema).fill(users, counted)
+    assert counted.tobytes() != rows.tobytes()
+    return Stream(schema, users, rows, counted)
+
+
+class CutOff:
+    """A store whose answers get lost: some steps are not taken, of some one does not hear."""
+
+    def __init__(self, store: StateStore, dice: random.Random) -> None:
+        self._store, self._dice = store, dice
+        self.lost = 0
+
+    async def begin(self, source: Source, form: str) -> Stored:
+        return await self._store.begin(source, form)
+
+    async def read(self, source: Source, form: str, keys: Sequence[Key]) -> list[bytes | None]:
+        self._perhaps(0.05)
+        return await self._store.read(source, form, keys)
+
+    async def advance(self, source: Source, form: str, step: Advance) -> bool:
+        self._perhaps(0.15)
+        taken = await self._store.advance(source, form, step)
+        self._perhaps(0.15)
+        return taken
+
+    def _perhaps(self, share: float) -> None:
+        if self._dice.random() < share:
+            self.lost += 1
+            raise StoreUnavailable("cut off")
+
+
+@asynccontextmanager
+async def store_of(
+    server: RedisServer, prefix: str = ""
+) -> AsyncIterator[tuple[RedisState, Redis]]:
+    with ThreadPoolExecutor(2) as pool, connect(server.url) as redis:
+        yield RedisState(redis, prefix or uuid4().hex, executor=pool), redis
+
+
+async def fill(kept: KeptCounting, stream: Stream, begin: int, end: int, committed: int) -> Rows:
+    rows = stream.rows[begin:end].copy()
+    await kept.fill(SOURCE, stream.users[begin:end], rows, stream.committed(committed))
+    return rows
+
+
+@pytest.mark.parametrize("at_hand", [20, 100_000])
+def test_a_worker_counts_as_a_file_is_counted(
+    redis_server: RedisServer, stream: Stream, at_hand: int
+) -> None:
+    async def count() -> None:
+        async with store_of(redis_server) as (store, _):
+            kept, begin, sizes = (
+                KeptCounting(stream.schema, store, at_hand),
+                0,
+                (1, 3, 40, 2 * CHUNK + 7),
+            )
+            while begin < len(stream.rows):
+                for size in sizes:
+                    rows = await fill(kept, stream, begin, begin + size, max(0, begin - 100))
+                    assert rows.tobytes() == stream.counted[begin : begin + size].tobytes()
+                    begin += size
+
+    asyncio.run(count())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_workers_that_fail_and_do_not_know_of_each_other_count_once(
+    redis_server: RedisServer, stream: Stream, seed: int
+) -> None:
+    """Each begins anywhere behind what is committed, also where another one has been."""
+    dice = random.Random(seed)
+
+    async def count() -> None:
+        async with store_of(redis_server) as (store, _):
+            cut = CutOff(store, dice)
+            workers = [KeptCounting(stream.schema, cut, 50) for _ in range(3)]
+            committed = reached = 0
+            while reached < len(stream.rows):
+                begin = dice.randint(committed, reached)
+                end = min(begin + dice.choice((1, 30, CHUNK + 50)), len(stream.rows))
+                try:
+                    rows = await fill(dice.choice(workers), stream, begin, end, committed)
+                except StoreUnavailable:
+                    continue
+                assert rows.tobytes() == stream.counted[begin:end].tobytes()
+                reached = max(reached, end)
+                committed = dice.randint(committed, reached)
+            assert cut.lost
+
+    asyncio.run(count())
+
+
+def test_records_that_were_committed_are_not_counted_again(
+    redis_server: RedisServer, stream: Stream
+) -> None:
+    async def count() -> None:
+        async with store_of(redis_server) as (store, _):
+            kept = KeptCounting(stream.schema, store)
+            await fill(kept, stream, 0, 300, 0)
+            await fill(kept, stream, 300, 400, 300)
+            again = await fill(kept, stream, 100, 350, 300)
+            assert np.isnan(again[f"{COUNTED}0"][:200]).all()
+            assert again[200:].tobytes() == stream.counted[300:350].tobytes()
+            rows = await fill(KeptCounting(stream.schema, store), stream, 400, 500, 400)
+            assert rows.tobytes() == stream.counted[400:500].tobytes()
+
+    asyncio.run(count())
+
+
+def test_a_redis_that_lost_everything_begins_anew(
+    redis_server: RedisServer, stream: Stream
+) -> None:
+    async def count() -> None:
+        prefix = uuid4().hex
+        async with store_of(redis_server, prefix) as (store, redis):
+            kept = KeptCounting(stream.schema, store)
+            await fill(kept, stream, 0, 300, 0)
+            for key in redis.scan_iter(f"{prefix}:*"):
+                redis.delete(key)
+            rows = await fill(kept, stream, 300, 400, 300)
+            fresh, expected = Counting(stream.schema), stream.rows[300:400].copy()
+            fresh.fill(stream.users[300:400], expected)
+            assert rows.tobytes() == expected.tobytes()
+
+    asyncio.run(count())
+
+
+def test_counters_of_another_schema_lie_elsewhere(
+    redis_server: RedisServer, stream: Stream
+) -> None:
+    async def count() -> None:
+        async with store_of(redis_server) as (store, _):
+            await fill(KeptCounting(stream.schema, store), stream, 0, 100, 0)
+            wiki = schemas.load("wiki-counters")
+            line = json.dumps({"user_id": "a", "type": "edit", "item_id": "b", "event_time": 1})
+            record = StoredRecord(
+                topic="t", partition=0, offset=0, timestamp=1 << 46, key=None, value=line.encode()
+            )
+            rows = SchemaEncoder(wiki).encode(decode([record], wiki.tasks).events)
+            rows["seq"] = seq_of(source_tag(SOURCE.topic), 1)
+            expected = rows.copy()
+            Counting(wiki).fill([b"a"], expected)
+            await KeptCounting(wiki, store).fill(SOURCE, [b"a"], rows, [])
+            assert rows.tobytes() == expected.tobytes()
+
+    asyncio.run(count())
