@@ -72,7 +72,7 @@ class Schema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     types: dict[str, str]  # event type -> task
     fields: tuple[Field, ...]
     span_s: int | None = None  # of event time that a window spans; else as usual
-    # Rows also have the causal counters of `models.counters`. Of files alone: the stream has none.
+    # Rows also have the causal counters of `models.counters`. A worker needs all events for them.
     counters: bool = False
 
     @property

@@ -1,6 +1,7 @@
 """What the site's side costs the stream: the pipeline with and without it, in turn, on one Redis.
 
     .venv/bin/python -m scripts.bench_context        # --full, --rounds, --groups
+    .venv/bin/python -m scripts.bench_context --schema shop-counters --groups 4    # and counters
 
 CPU of this process and of Redis, an event, from records to messages in groups of 2,048, a scorer
 that costs nothing; users' logs are short unless `--full`. Kafka is left out, on both sides alike.
@@ -23,6 +24,7 @@ from typing import NamedTuple
 import psutil
 from redis import Redis
 
+from models.counters.kept import KeptCounting
 from scripts.benchmarks import events
 from scripts.benchmarks.scorers import free_encoder, free_scorer
 from stream_app.core.alerting import AlertPolicy
@@ -34,12 +36,13 @@ from stream_app.edges.redis_alerts import RedisAlertLog
 from stream_app.edges.redis_campaigns import RedisCampaigns
 from stream_app.edges.redis_client import connect
 from stream_app.edges.redis_context import RedisContext
+from stream_app.edges.redis_state import RedisState
 from stream_app.edges.redis_windows import RedisWindows
 from stream_app.pipeline import Pipeline, Policies
 from tests.servers import RedisServer
 
 GROUP = 2048
-SCHEMAS = ("shop", "shop-context")
+PLAIN = "shop"
 TOPIC = "bench.random"
 
 
@@ -71,6 +74,9 @@ class Lane:
             limits,
             context=RedisContext(client, prefix, asked, executor=pool) if asked else None,
             campaigns=RedisCampaigns(client, prefix, CampaignPolicy(), executor=pool),
+            counters=KeptCounting(encoder.schema, RedisState(client, prefix, executor=pool))
+            if encoder.schema.counters
+            else None,
         )
 
     async def take(self, group: Sequence[StoredRecord]) -> None:
@@ -112,10 +118,12 @@ async def cost(lane: Lane, some: Sequence[list[StoredRecord]], redis: psutil.Pro
     return Cost(took * each, redis_took * each)
 
 
-async def bench(url: str, pid: int, rounds: int, many: int, full: bool) -> list[tuple[Cost, Cost]]:
+async def bench(
+    url: str, pid: int, schema: str, rounds: int, many: int, full: bool
+) -> list[tuple[Cost, Cost]]:
     made, redis, found = groups((rounds + 1) * many + 8), psutil.Process(pid), []
     with ThreadPoolExecutor(4) as pool, connect(url, timeout_s=60) as client:
-        lanes = [Lane(schema, client, pool) for schema in SCHEMAS]
+        lanes = [Lane(name, client, pool) for name in (PLAIN, schema)]
         for lane in lanes if full else ():
             store = RedisWindows(
                 client, lane.prefix, lane.encoder.row, WindowPolicy(), executor=pool
@@ -138,17 +146,20 @@ async def bench(url: str, pid: int, rounds: int, many: int, full: bool) -> list[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="CPU of the site's side in the stream.")
+    parser.add_argument("--schema", default="shop-context", help=f"compared with {PLAIN}")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--groups", type=int, default=24, help="of 2,048 records, a round")
     parser.add_argument("--full", action="store_true", help="begin with full logs")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, RedisServer(Path(folder)) as server:
         assert server.pid is not None
-        found = asyncio.run(bench(server.url, server.pid, given.rounds, given.groups, given.full))
+        found = asyncio.run(
+            bench(server.url, server.pid, given.schema, given.rounds, given.groups, given.full)
+        )
     more = [context.both - plain.both for plain, context in found]
     share = [context.both / plain.both - 1 for plain, context in found]
     print(
-        f"the site's side: {statistics.median(more):.1f} ({min(more):.1f}-{max(more):.1f}) us of "
+        f"{given.schema}: {statistics.median(more):.1f} ({min(more):.1f}-{max(more):.1f}) us of "
         f"CPU more an event, {statistics.median(share):.0%} ({min(share):.0%}-{max(share):.0%})"
     )
 

@@ -29,7 +29,6 @@ from tests.servers import RedisServer
 
 BEGIN_MS = 1_750_000_000_000
 DAY_MS = 24 * 3600 * 1000
-PARTITIONS = 4
 GROUP = 2048
 EXPONENT = 0.9
 
@@ -38,6 +37,7 @@ class Day(Struct, frozen=True, kw_only=True):
     items: int
     events: int
     users: int
+    partitions: int = 4
     seed: int = 1
 
 
@@ -61,10 +61,10 @@ def groups(day: Day, row: np.dtype[np.void]) -> Iterator[tuple[int, list[bytes],
     more = np.searchsorted(weight / weight[-1], dice.random(max(0, day.events - day.items)))
     item = dice.permutation(np.concatenate([np.arange(day.items), more])) + 1
     user = dice.integers(0, day.users, len(item))
-    for begin in range(0, len(item), GROUP * PARTITIONS):
-        end = min(begin + GROUP * PARTITIONS, len(item))
-        for partition in range(PARTITIONS):
-            own = np.arange(begin, end)[user[begin:end] % PARTITIONS == partition]
+    for begin in range(0, len(item), GROUP * day.partitions):
+        end = min(begin + GROUP * day.partitions, len(item))
+        for partition in range(day.partitions):
+            own = np.arange(begin, end)[user[begin:end] % day.partitions == partition]
             rows = np.zeros(len(own), row)
             rows["at_ms"] = BEGIN_MS + own * DAY_MS // len(item)
             rows["item"] = item[own]

@@ -8,7 +8,7 @@ from math import log, log1p
 from typing import Final
 
 from models.counters.act import DAY, HOUR, NAN, Act
-from models.counters.keep import keep
+from models.counters.keep import STEPS, keep
 from models.counters.shopper import NEVER, Shopper
 from models.counters.things import Group, Item, Step
 
@@ -118,14 +118,14 @@ def leave(item: Item | None, group: Group | None, act: Act, user: Shopper) -> No
     if item is not None:
         step = item.steps.get(act.item)
         if step is None:
-            keep(item.steps, lambda one: one.at_s)
+            keep(item.steps, lambda one: one.at_s, STEPS)
             step = _UNTAKEN
         times = step.times + (step.user != act.user)
         item.steps[act.item] = Step(times, act.user, act.at_s, user.gap)
         item.left += 1
     if group is not None:
         if act.group not in group.steps:
-            keep(group.steps, float)  # the rarer half goes
+            keep(group.steps, float, STEPS)  # the rarer half goes
         group.steps[act.group] = group.steps.get(act.group, 0) + 1
         group.left += 1
 

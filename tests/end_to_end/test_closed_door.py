@@ -77,6 +77,8 @@ REDIS_COMMANDS = [
     "+hget",
     "+hset",
     "+hdel",
+    "+hkeys",
+    "+hvals",
     "+zadd",
     "+zscore",
     "+zrem",
