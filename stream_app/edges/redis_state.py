@@ -1,9 +1,10 @@
 """A state for each source, in Redis: values by key, and the offset that all of them are as of.
 
-    <prefix>:{<partition>}:k:<source tag><form>:
-        at                        the offset after the last record, 20 digits
-        answers                   a hash: end of a step -> its answer
-        <kind><number, 8 bytes>   a value; gone when it was not written for TTL_S
+Keys begin with <prefix>:{<partition>}:k:<source tag><form>: and go on with
+
+    at                        the offset after the last record, 20 digits
+    answers                   a hash: end of a step -> its answer
+    <kind><number, 8 bytes>   a value; gone when it was not written for TTL_S
 """
 
 from __future__ import annotations
