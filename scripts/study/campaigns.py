@@ -19,7 +19,8 @@ import numpy as np
 
 from models.evaluate.campaign_alerts import Alerted, alerted, summary
 from models.evaluate.details import limit_of
-from scripts.study.contest import Entrant, Kept, names, part, truth
+from scripts.study.contest import Entrant
+from scripts.study.parts import Kept, names, part, truth
 from scripts.study.taobao import folder_of
 from stream_app.core.campaign import CampaignPolicy
 

@@ -41,18 +41,8 @@ from models.training.members import halves
 from models.training.options import Options
 from models.training.processes import Processes
 from models.trees import Table
-from scripts.study.contest import (
-    Entrant,
-    Following,
-    Kept,
-    Part,
-    Read,
-    asked,
-    draws,
-    keep,
-    load,
-    material,
-)
+from scripts.study.contest import Entrant, Following, asked, draws, keep
+from scripts.study.parts import Kept, Part, Read, load, material
 from scripts.study.taobao import folder_of
 from stream_app.core.window import Ints
 

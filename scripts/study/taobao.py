@@ -34,9 +34,10 @@ from models.evaluate.report import Report
 from models.evaluate.truth import Truth, joined
 from models.simulate.attacks import FAMILIES
 from scripts.study import independent, splits
-from scripts.study.contest import BASELINES, Entrant, compete, enter, names, part, truth
+from scripts.study.contest import BASELINES, Entrant, compete, enter
 from scripts.study.crew import Crew, wait
 from scripts.study.independent_shop import Shop
+from scripts.study.parts import names, part, truth
 
 KINDS: Final = ("train", "valid", "test")
 INDEPENDENT: Final = "independent"

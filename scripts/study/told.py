@@ -39,7 +39,7 @@ from models.evaluate.truth import Truth, joined
 from models.features import fact_names
 from models.schema import Schema
 from models.trees import Table
-from scripts.study.contest import Kept, names, part, truth
+from scripts.study.parts import Kept, names, part, truth
 from scripts.study.taobao import folder_of, write_files
 
 MANY: Final = ("brushing", "ride_along", "credential_stuffing", "cart_hoarding")

@@ -17,8 +17,9 @@ from models.network import Network
 from models.schema import Schema
 from models.training import objective
 from models.training.members import halves
-from scripts.study.contest import Entrant, Following, Part, Read, _without, material
+from scripts.study.contest import Entrant, Following, _without
 from scripts.study.heard import past_of
+from scripts.study.parts import Part, Read, material
 from scripts.study.splits import FOLDS
 from scripts.study.taobao import absent
 from scripts.study.told import GROUPS, ways
