@@ -80,7 +80,7 @@ async def measure(
     with ThreadPoolExecutor(4) as pool:
         store = RedisContext(client, "shopsentry", plan, executor=pool)
         for partition, users, rows in groups(day, row):
-            await store.fill(partition, users, rows)
+            await (await store.fill(partition, users, rows)).join()
     keys = [key for key, _ in zip(client.scan_iter(count=1000), range(look), strict=False)]
     ttl = [client.ttl(key) for key in keys]
     return Measured(

@@ -104,18 +104,21 @@ class Pipeline:
         offsets = np.array([record.offset for record in decoded.records], np.uint64)
         rows["seq"] = offsets + np.uint64(seq_of(source_tag(source.topic), 1))
         users = [event.user_id.encode() for event in decoded.events]
-        ages_ms = None
+        told = None
         if self._context is not None:
-            ages_ms = await self._context.fill(source.partition, users, rows)
+            told = await self._context.fill(source.partition, users, rows)
         if self._counters is not None:
             await self._counters.fill(source, users, rows, committed)
         logs = await self._windows.slide(source, users, rows, committed)
+        if told is not None:
+            await told.join()
         accepted, windows = as_of(logs, self._policies.window)
         cut = NONE_CUT
         if coalesce:
             windows, cut = coalesced(windows, logs.start[accepted], logs.place[accepted])
         of_type = self._scorer.tasks.of_type
         tasks = np.array([of_type[event.type] for event in decoded.events], np.int64)
+        ages_ms = told.ages_ms if told is not None else None
         return Seen(source, decoded, logs.place, accepted, windows, tasks[accepted], ages_ms, cut)
 
     async def decide(self, seen: Seen) -> Decided:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
@@ -54,14 +54,25 @@ class WindowStore(Protocol):
         ...
 
 
+class Told(NamedTuple):
+    """Events have been told what the site saw."""
+
+    ages_ms: Ints | None  # of event time since each user was first seen; None if nobody keeps that
+    join: Callable[[], Awaitable[None]]  # remember these events; raises StoreUnavailable
+
+
+async def no_more() -> None:
+    """A `Told.join` with nothing to do."""
+
+
 class ContextStore(Protocol):
     """What the site saw of things. A redelivered event changes nothing."""
 
-    async def fill(self, partition: int, users: Sequence[bytes], rows: Rows) -> Ints | None:
-        """Fill the rows' fields of what the site saw before each, and remember these events.
+    async def fill(self, partition: int, users: Sequence[bytes], rows: Rows) -> Told:
+        """Fill the rows' fields of what the site saw before each. Raises StoreUnavailable.
 
-        Returns ms of event time since each event's user was first seen, None if nobody keeps that.
-        Raises StoreUnavailable.
+        Events are to be joined once their rows are stored, before those behind them are told: if
+        they come again until then, they are told the same, and afterwards their rows are there.
         """
         ...
 

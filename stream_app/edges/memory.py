@@ -16,6 +16,7 @@ from stream_app.core.errors import StoreUnavailable
 from stream_app.core.event import Tasks
 from stream_app.core.logbook import LogBook
 from stream_app.core.outcome import Message, Outcome, Output
+from stream_app.core.ports import Told, no_more
 from stream_app.core.record import Record, Source
 from stream_app.core.score import Floats, Reason, Scores
 from stream_app.core.window import Ints, Logs, Rows, WindowPolicy, Windows, raised
@@ -43,8 +44,9 @@ class MemoryContext:
     def __init__(self, plan: ContextPlan) -> None:
         self._site = SiteBook(plan)
 
-    async def fill(self, partition: int, users: Sequence[bytes], rows: Rows) -> Ints | None:
-        return self._site.fill(partition, users, rows)
+    async def fill(self, partition: int, users: Sequence[bytes], rows: Rows) -> Told:
+        """Remembers them at once: nothing comes again here."""
+        return Told(self._site.fill(partition, users, rows), no_more)
 
 
 class MemoryAlertLog:

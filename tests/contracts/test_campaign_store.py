@@ -157,5 +157,7 @@ async def test_the_least_rights_of_the_documents_are_enough(client: Redis) -> No
             row["id"], row["seq"] = n, seq_of(source_tag(source.topic), n + 1)
             await windows.slide(source, [b"u"], row, [seq_of(source_tag(source.topic), n)])
         users, rows = rows_of([(1, 1, 0, True), (2, 1, 20, False)])
-        await RedisContext(limited, "least", PLAN, executor=pool).fill(0, users, rows)
+        await (
+            await RedisContext(limited, "least", PLAN, executor=pool).fill(0, users, rows)
+        ).join()
     client.acl_deluser("least")

@@ -47,13 +47,17 @@ def fresh(request: pytest.FixtureRequest) -> Fresh:
 
 
 async def filled(store: ContextStore, done: Acts, cuts: list[int], times: int) -> list[list[int]]:
-    """The fields of each event when it came first; each group came `times`."""
+    """The fields of each event; each group came `times`, and then is joined so often."""
     users, rows = rows_of(done)
     edges = [0, *sorted(cut for cut in cuts if cut < len(done)), len(done)]
     for begin, end in pairwise(edges):
-        await store.fill(0, users[begin:end], rows[begin:end])
+        told = await store.fill(0, users[begin:end], rows[begin:end])
         for _ in range(times - 1):
-            await store.fill(0, users[begin:end], rows[begin:end].copy())
+            again = rows[begin:end].copy()
+            told = await store.fill(0, users[begin:end], again)
+            assert again.tobytes() == rows[begin:end].tobytes()
+        for _ in range(times):
+            await told.join()
     return [[int(row[field]) for field in FIELDS] for row in rows]
 
 
@@ -92,8 +96,9 @@ async def windows_of(
             rows["id"] = np.arange(1, len(rows) + 1)
             rows["seq"] = [seq_of(tag, offset + 1) for offset in range(len(rows))]
             users, rows = users[begin : begin + 7], rows[begin : begin + 7]
-            await context.fill(0, users, rows)
+            told = await context.fill(0, users, rows)
             logs = await windows.slide(source, users, rows, [seq_of(tag, begin)])
+            await told.join()
             _, cut = as_of(logs, policy)
             seen.append(
                 [

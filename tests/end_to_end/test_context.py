@@ -17,9 +17,10 @@ from redis import Redis
 
 from models.counters.kept import KeptCounting
 from models.training import Options, Sources, train
+from stream_app.core.errors import StoreUnavailable
 from stream_app.core.outcome import Output
 from stream_app.core.record import Source, StoredRecord
-from stream_app.core.window import WindowPolicy, seq_of, source_tag
+from stream_app.core.window import Logs, Rows, WindowPolicy, seq_of, source_tag
 from stream_app.edges.memory import MemoryOutbox
 from stream_app.edges.redis_alerts import RedisAlertLog
 from stream_app.edges.redis_client import connect
@@ -131,20 +132,37 @@ def test_groups_that_come_again_change_no_counter_no_window_and_no_score(
     np.testing.assert_allclose(scores, expected, atol=TOLERANCE)
 
 
+class Windows(RedisWindows):
+    """While it is `away`, it cannot be reached, once."""
+
+    away = False
+
+    async def slide(
+        self, source: Source, users: Sequence[bytes], rows: Rows, committed: Sequence[int]
+    ) -> Logs:
+        if self.away:
+            self.away = False
+            raise StoreUnavailable("away")
+        return await super().slide(source, users, rows, committed)
+
+
 async def told(redis: Redis, shop: Shop, prefix: str, times: Sequence[int]) -> list[list[Told]]:
-    """Each group comes as often as `times` says, in turn; commits trail a group behind."""
+    """Each group comes as often as `times` says, in turn; commits trail a group behind. If that is
+    not once alone, Redis goes away whenever windows are asked for, and is back for a second try.
+    """
     scorer, encoder = load_scorer(shop.settings)
     limits = Policies(
         shop.settings.window.policy(encoder.schema.window), shop.settings.alerts.policy()
     )
     source, found = Source("events", 0), list[list[Told]]()
     with ThreadPoolExecutor(4) as pool:
+        windows = Windows(redis, prefix, encoder.row, limits.window, executor=pool)
         kept = None
         if encoder.schema.counters:
             kept = KeptCounting(encoder.schema, RedisState(redis, prefix, executor=pool))
         pipeline = Pipeline(
             encoder,
-            RedisWindows(redis, prefix, encoder.row, limits.window, executor=pool),
+            windows,
             scorer,
             RedisAlertLog(redis, prefix, limits.alerts, executor=pool),
             MemoryOutbox(),
@@ -163,12 +181,16 @@ async def told(redis: Redis, shop: Shop, prefix: str, times: Sequence[int]) -> l
             found.append([])
             for _ in range(times[group % len(times)]):
                 some = records[begin : begin + GROUP]
+                if times != [1]:
+                    windows.away = True
+                    with pytest.raises(StoreUnavailable):
+                        await pipeline.read(source, some, [committed])
                 decided = await pipeline.decide(await pipeline.read(source, some, [committed]))
-                windows = decided.seen.windows
-                cut = zip(windows.index, windows.length, strict=True)
+                seen = decided.seen.windows
+                cut = zip(seen.index, seen.length, strict=True)
                 found[-1].append(
                     Told(
-                        [windows.rows[index[-length:]].tobytes() for index, length in cut],
+                        [seen.rows[index[-length:]].tobytes() for index, length in cut],
                         [round(float(score), 5) for score in decided.scores.calibrated],
                     )
                 )
