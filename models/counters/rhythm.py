@@ -51,8 +51,8 @@ def look(act: Act, user: Shopper) -> list[float]:
         log1p(age_s),
         log1p(60 * session.n / (age_s + 10)),
         log1p(user.sessions),
-        (len(session.items) + (act.item not in session.items)) / size,
-        (len(session.groups) + (act.group not in session.groups)) / size,
+        (session.different[0] + (act.item not in session.items)) / size,
+        (session.different[1] + (act.group not in session.groups)) / size,
         session.fresh_groups / size,
     ]
     shares = [count / size for count in session.slots]

@@ -29,8 +29,9 @@ class Session(Struct, array_like=True, gc=False):
     since_s: float
     n: int = 0
     fresh_groups: int = 0
-    items: set[int] = field(default_factory=set)
-    groups: set[int] = field(default_factory=set)
+    different: list[int] = field(default_factory=lambda: [0, 0])  # items, groups
+    items: dict[int, int] = field(default_factory=dict)  # events before its last one
+    groups: dict[int, int] = field(default_factory=dict)
     slots: list[int] = field(default_factory=lambda: [0] * SLOTS)
 
 
@@ -92,6 +93,8 @@ class Shopper(Struct, array_like=True, gc=False):
         self.gap = math.log1p(rest_s) if last is not None else NAN
         if last is None or rest_s > SESSION_BREAK_S:
             for group in self.session.groups:
+                if group not in self.known_groups:
+                    keep(self.known_groups, float)  # the rarer half goes
                 self.known_groups[group] = self.known_groups.get(group, 0) + 1
             self.session = Session(act.at_s)
             self.sessions += 1
@@ -121,12 +124,12 @@ class Shopper(Struct, array_like=True, gc=False):
         session = self.session
         if item:
             self.item_top = max(self.item_top, _note(self.items, item, at_s, slot))
-            session.items.add(item)
+            session.different[0] += _meet(session.items, item, session.n)
         if group:
             if self.n and group not in self.groups:
                 session.fresh_groups += 1
             self.group_top = max(self.group_top, _note(self.groups, group, at_s, slot))
-            session.groups.add(group)
+            session.different[1] += _meet(session.groups, group, session.n)
         session.n += 1
         session.slots[slot] += 1
         _push(self.window_items, item, WINDOW)
@@ -155,6 +158,15 @@ def _note(known: dict[int, Known], thing: int, at_s: float, slot: int) -> int:
     own.at_s = at_s
     own.did |= 1 << slot
     return own.times
+
+
+def _meet(known: dict[int, int], thing: int, now: int) -> bool:
+    """Whether it is new to a session. One that never rests forgets as well."""
+    new = thing not in known
+    if new:
+        keep(known, float)
+    known[thing] = now
+    return new
 
 
 def _push(newest: list[Entry], one: Entry, most: int) -> None:
