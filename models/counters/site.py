@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import Struct, field
 
 from models.counters.act import DAY, HOUR, MINUTE, NAN, SLOTS, Act, Clock, Fields
-from models.counters.keep import keep
+from models.counters.keep import FORGET_S, keep
 from models.counters.shopper import Shopper
 from models.counters.things import Group, Item
 
@@ -148,7 +148,7 @@ class Values:
                 found += [0.0, NAN, NAN, NAN, NAN, NAN]
                 continue
             seen = user.others[at].get(other, 0)
-            known = others[at].get(other, _UNKNOWN)
+            known = _known(others[at], other, act.at_s) or _UNKNOWN
             hour, day = known.rate.decay(act.at_s) if known.users else (0.0, 0.0)
             same = user.last is not None and user.last.others[at] == other
             found += [1.0, log1p(seen), float(same), log1p(hour), log1p(day)]
@@ -167,15 +167,22 @@ class Values:
                 item.newest[at] = value
         for at, other in enumerate(act.others[:_OTHERS]):
             if other:
-                known = others[at].get(other)
-                if known is None:
-                    known = others[at][other] = Further()
-                known.rate.add(act.at_s)
                 own = user.others[at]
+                known = _known(others[at], other, act.at_s)
+                if known is None:
+                    known = others[at][other] = Further(users=1)
+                elif other not in own:
+                    known.users += 1
+                known.rate.add(act.at_s)
                 if other not in own:
                     keep(own, float)  # the rarer half goes
-                    known.users += 1
                 own[other] = own.get(other, 0) + 1
+
+
+def _known(others: dict[int, Further], other: int, at_s: float) -> Further | None:
+    """None if nobody came with it for long."""
+    found = others.get(other)
+    return None if found is None or at_s - found.rate.at_s > FORGET_S else found
 
 
 def _from(user: Shopper) -> int:

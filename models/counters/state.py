@@ -31,7 +31,7 @@ class State:
         if not key:
             return None
         found = self.items.get(key)
-        if found is None or at_s - found.last_s > FORGET_S:
+        if found is None or at_s - found.at_s > FORGET_S:
             found = self.items[key] = Item(at_s)
         return found
 
@@ -39,6 +39,6 @@ class State:
         if not key:
             return None
         found = self.groups.get(key)
-        if found is None or at_s - found.last_s > FORGET_S:
+        if found is None or at_s - found.at_s > FORGET_S:
             found = self.groups[key] = Group(at_s)
         return found

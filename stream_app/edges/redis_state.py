@@ -18,7 +18,9 @@ from stream_app.core.record import Source
 from stream_app.core.window import source_tag
 from stream_app.edges.redis_client import Client, Script, values_of
 
-TTL_S: Final = 31 * 24 * 3600  # counters forget after 30 days
+# Counters forget after 30 days of event time. Clocks may be two days ahead, and records may have
+# waited in Kafka, which keeps a week of them unless told otherwise.
+TTL_S: Final = 37 * 24 * 3600
 
 
 class RedisState:
