@@ -1,15 +1,15 @@
-"""Counters in the stream: the state of `counting`, kept in a store and advanced chunk by chunk.
+"""Counters in the stream: the state of `counting`, kept in a store and advanced step by step.
 
-    chunk of rows -> what they touch, from the store unless it is at hand
-                  -> counted, each as of before it
-                  -> the store takes all that changed, and the rows' counters, or nothing of it
+    some rows -> what they touch, from the store unless it is at hand
+              -> counted, each as of before it
+              -> the store takes all that changed, and the rows' counters, or nothing of it
 
-The store takes a chunk if it has counted exactly up to the record before. So a state never holds
-part of a chunk, and whoever has an old one (a worker that lost the partition and does not know yet,
+The store takes a step if it has counted exactly up to the record before. So a state never holds
+part of a step, and whoever has an old one (a worker that lost the partition and does not know yet,
 or that was cut off before it heard the answer) is refused, forgets, and reads again. Counters of
 records that are counted and not committed are kept beside the state: when these come again, their
 rows get the same. Counting is a function of the records up to there, so it does not matter who
-counts, nor how records fell into chunks.
+counts, nor how records fell into steps.
 
 What is counted is what comes in one partition; a worker takes such a model only where that is all.
 """
@@ -31,7 +31,10 @@ from stream_app.core.ports import Advance, Key, StateStore
 from stream_app.core.record import Source
 from stream_app.core.window import OFFSET_BITS, Ints, Rows, source_tag
 
-CHUNK: Final = 256  # rows
+CHUNK: Final = 256  # rows of a step at most
+# Of what a step changes, at most, unless it is of one row: Redis 7 takes a millisecond for each
+# megabyte that a script is given, and answers nobody meanwhile. A user may have 100 KB.
+STEP_BYTES: Final = 2_000_000
 FORM: Final = 1  # of what is stored: raise it when a struct of the state changes
 AT_HAND: Final = 50_000  # users, and as many items, in memory too
 
@@ -97,6 +100,7 @@ class KeptCounting:
         names = "\0".join(schema.counter_names).encode()
         self._form = f"{FORM}{xxh3_64_intdigest(names) & 0xFFFF:04x}"
         self._known: dict[Source, _Known] = {}
+        self._rows = CHUNK  # of a step: fewer while they change much
 
     def begins(self, source: Source) -> None:
         """It is ours (again): others may have counted meanwhile."""
@@ -110,28 +114,29 @@ class KeptCounting:
         done = max((seq for seq in committed if seq >> OFFSET_BITS == tag), default=0) & int(
             _OFFSET
         )
-        for begin in range(0, len(rows), CHUNK):
-            some = slice(begin, begin + CHUNK)
-            try:
-                await self._fill(source, users[some], rows[some], done)
-            except BaseException:  # what is at hand may be ahead of the store
-                self.begins(source)
-                raise
+        try:
+            await self._fill(source, users, rows, done)
+        except BaseException:  # what is at hand may be ahead of the store
+            self.begins(source)
+            raise
 
     async def _fill(
         self, source: Source, users: Sequence[bytes], rows: Rows, committed: int
     ) -> None:
         ends = (rows["seq"] & _OFFSET).astype(np.int64)
+        at = 0
         while True:
             own = self._known.get(source) or await self._read(source)
-            told = int(np.searchsorted(ends, own.end, side="right"))
-            own.counting.write(rows[:told], own.answers.told(ends[:told]))
-            rest = slice(told, None)
-            if told == len(rows) or await self._advance(
-                source, own, users[rest], rows[rest], ends[rest], committed
-            ):
+            told = slice(at, max(at, int(np.searchsorted(ends, own.end, side="right"))))
+            own.counting.write(rows[told], own.answers.told(ends[told]))
+            at = told.stop
+            if at == len(rows):
                 return
-            self.begins(source)  # somebody else counted these
+            some = slice(at, min(at + self._rows, len(rows)))
+            if await self._advance(source, own, users[some], rows[some], ends[some], committed):
+                at = some.stop
+            else:
+                self.begins(source)
 
     async def _read(self, source: Source) -> _Known:
         stored = await self._store.begin(source, self._form)
@@ -152,7 +157,9 @@ class KeptCounting:
         ends: Ints,
         committed: int,
     ) -> bool:
-        """Count the rows; false if the store has counted some of them already."""
+        """Count the rows. False if the store has counted some of them already, or if they change
+        too much for one step: what is at hand is of no use then.
+        """
         acts, at_hand = own.counting.acts(users, rows), own.at_hand
         named = at_hand.named(acts)
         await self._load(source, at_hand, named)
@@ -163,10 +170,16 @@ class KeptCounting:
             return own.counting.count(acts), at_hand.changed(named | left)
 
         table, changed = await asyncio.to_thread(counted)
+        size = sum(map(len, changed.values()))
+        if size > STEP_BYTES and len(rows) > 1:
+            self._rows = max(1, len(rows) * STEP_BYTES // (2 * size))
+            return False
         end = int(ends[-1])
         step = Advance(own.end, end, committed, changed, _packed(ends, table))
         if not await self._store.advance(source, self._form, step):
             return False
+        if len(rows) == self._rows and 4 * size < STEP_BYTES:
+            self._rows = min(2 * self._rows, CHUNK)
         own.counting.write(rows, table)
         own.answers = own.answers.beside(ends, table, committed)
         own.end = end
@@ -176,4 +189,5 @@ class KeptCounting:
     async def _load(self, source: Source, at_hand: AtHand, keys: set[Key]) -> None:
         missing = at_hand.missing(keys)
         if missing:
-            at_hand.put(missing, await self._store.read(source, self._form, missing))
+            stored = await self._store.read(source, self._form, missing)
+            await asyncio.to_thread(at_hand.put, missing, stored)  # a large user takes 3 ms

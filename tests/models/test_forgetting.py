@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,6 +39,12 @@ def test_a_store_may_drop_what_was_not_written_for_so_long() -> None:
     dice = random.Random(5)
     whole, bare, written = Stream(FIELDS), Stream(FIELDS), dict[Key, float]()
     at_hand, now = AtHand(bare.state, 1 << 30), 0.0
+    kinds: dict[bytes, dict[int, Any]] = {
+        b"u": bare.state.users,
+        b"i": bare.state.items,
+        b"g": bare.state.groups,
+        b"0": bare.state.others[0],
+    }
     for _ in range(4000):
         now += dice.choice((1.0, HOUR, DAY / 2, 4 * DAY, 10 * DAY, 31 * DAY))
         late_s = dice.choice((0.0, 0.0, DAY / 2))
@@ -45,8 +52,7 @@ def test_a_store_may_drop_what_was_not_written_for_so_long() -> None:
             now - late_s, dice.randint(0, 6), user=dice.randint(1, 6), query=dice.randint(0, 6)
         )
         for key in [key for key, at_s in written.items() if now - at_s > FORGET_S + DAY]:
-            kinds = {b"u": bare.state.users, b"i": bare.state.items, b"g": bare.state.groups}
-            kinds.get(key[0], bare.state.others[0]).pop(key[1], None)
+            kinds[key[0]].pop(key[1], None)
             del written[key]
         touched = at_hand.named([one]) | at_hand.left([one])
         np.testing.assert_array_equal(whole.step(one), bare.step(one))

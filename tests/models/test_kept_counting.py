@@ -152,6 +152,40 @@ def test_workers_that_fail_and_do_not_know_of_each_other_count_once(
     asyncio.run(count())
 
 
+class Weighed:
+    """A store that notes how much its steps change, and of how many rows they are."""
+
+    def __init__(self, store: StateStore) -> None:
+        self._store = store
+        self.steps: list[tuple[int, int]] = []
+        self.begin, self.read = store.begin, store.read
+
+    async def advance(self, source: Source, form: str, step: Advance) -> bool:
+        changed = sum(map(len, step.values.values()))
+        self.steps.append((changed, step.end - step.begin))
+        return await self._store.advance(source, form, step)
+
+
+def test_a_step_changes_no_more_than_redis_takes_at_once(
+    redis_server: RedisServer, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 30_000
+    monkeypatch.setattr("models.counters.kept.STEP_BYTES", most)
+
+    async def count() -> None:
+        async with store_of(redis_server) as (store, _):
+            weighed = Weighed(store)
+            kept, size = KeptCounting(stream.schema, weighed), 2 * CHUNK + 7
+            for begin in range(0, len(stream.rows), size):
+                rows = await fill(kept, stream, begin, begin + size, begin)
+                assert rows.tobytes() == stream.counted[begin : begin + size].tobytes()
+            assert all(changed <= most or rows == 1 for changed, rows in weighed.steps)
+            assert sum(rows for _, rows in weighed.steps) == len(stream.rows)
+            assert max(changed for changed, _ in weighed.steps) > most / 4
+
+    asyncio.run(count())
+
+
 def test_records_that_were_committed_are_not_counted_again(
     redis_server: RedisServer, stream: Stream
 ) -> None:
