@@ -20,7 +20,9 @@ from models.bundle import load as load_bundle
 from models.counters.counting import CountingAlone
 from models.counters.kept import KeptCounting
 from models.encoding import SchemaEncoder
+from models.manifest import prove
 from models.schema import Schema
+from models.schema import load as load_schema
 from models.scorer import BundleScorer
 from stream_app.agents import GroupPolicy, make_app
 from stream_app.core.context import NOTHING_ASKED, ContextPlan
@@ -53,7 +55,7 @@ from stream_app.monitor import Monitor
 from stream_app.offline import OfflineScorer
 from stream_app.partition import FlowPolicy
 from stream_app.pipeline import Pipeline, Policies
-from stream_app.settings import KafkaSettings, RedisSettings, Settings
+from stream_app.settings import KafkaSettings, RedisSettings, ScorerSettings, Settings
 from stream_app.transport.probe import check_transactions
 from stream_app.transport.transactional import TransactionalTransport
 from stream_app.transport.transactions import maker
@@ -82,22 +84,34 @@ def prepared_worker(settings: Settings) -> PreparedWorker:
 
     Raises Misconfigured, BadBundle: each says what is wrong and what to do.
     """
-    found = asyncio.run(_look_around(settings))
+    schema = schema_of(settings.scorer)
+    width = 1 if schema.counters else settings.kafka.partitions
+    found = asyncio.run(_look_around(settings, width))
+    if schema.counters and found.inputs > 1:
+        raise Misconfigured(split_counters(schema, found.inputs))
     scorer, encoder = load_scorer(settings)
-    if encoder.schema.counters and found.inputs > 1:
-        raise Misconfigured(
-            f"the model reads counters of all that went before (schema {encoder.schema.name!r}), "
-            "so all events have to come in one partition of one topic; here they come in "
-            f"{found.inputs}. Give it an input topic with one partition, or train a model without "
-            "`counters` in its schema."
-        )
     summary = (
         f"{scorer.version} on {scorer.device}, "
         f"{', '.join(settings.kafka.input_topics)} -> {settings.kafka.output_prefix}*"
     )
-    schema = encoder.schema
     return PreparedWorker(
         worker_app(settings, scorer, encoder, found, schema.window, schema.context, schema), summary
+    )
+
+
+def schema_of(chosen: ScorerSettings) -> Schema:
+    """The bundle's, which is checked, but its weights are not loaded. Raises BadBundle."""
+    prove(chosen.bundle, ("schema.toml",), chosen.trusted_keys)
+    return load_schema(chosen.bundle / "schema.toml")
+
+
+def split_counters(schema: Schema, partitions: int) -> str:
+    """Why no worker serves a model with counters where events come in so many partitions."""
+    return (
+        f"the model reads counters of all that went before (schema {schema.name!r}), so all events "
+        f"have to come in one partition of one topic, and here they come in {partitions}; Kafka "
+        "takes no partition away: have them sent to another topic that has one "
+        "(kafka.input_topics), or train a model without `counters` in its schema"
     )
 
 
@@ -212,8 +226,9 @@ def worker_app(
     return app
 
 
-async def _look_around(settings: Settings) -> Outputs:
+async def _look_around(settings: Settings, width: int) -> Outputs:
     """The output topics; Redis and the web port are there, and Kafka delivers as it is asked to.
+    Input topics that we make get `width` partitions.
 
     Raises Misconfigured.
     """
@@ -225,7 +240,7 @@ async def _look_around(settings: Settings) -> Outputs:
         kafka.input_topics,
         outputs,
         create=kafka.create_topics,
-        partitions=kafka.partitions,
+        partitions=width,
         replication=kafka.replication,
         max_record_bytes=kafka.max_record_bytes,
     )

@@ -27,6 +27,7 @@ from xxhash import xxh3_64_intdigest
 from models.counters.at_hand import AtHand
 from models.counters.counting import Counting, Table
 from models.schema import Schema
+from stream_app.core.errors import Misconfigured
 from stream_app.core.ports import Advance, Key, StateStore
 from stream_app.core.record import Source
 from stream_app.core.window import OFFSET_BITS, Ints, Rows, source_tag
@@ -110,6 +111,12 @@ class KeptCounting:
         self, source: Source, users: Sequence[bytes], rows: Rows, committed: Sequence[int]
     ) -> None:
         """See `ports.CounterStore`. Raises StoreUnavailable, Misconfigured."""
+        if source.partition:  # a worker starts with one; a topic may get more while it runs
+            raise Misconfigured(
+                f"{source.topic} has more than one partition by now, and the model reads counters "
+                "of all that went before: have all events sent to a topic with one partition, or "
+                "serve a model without counters"
+            )
         tag = source_tag(source.topic)
         done = max((seq for seq in committed if seq >> OFFSET_BITS == tag), default=0) & int(
             _OFFSET

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 import typer
@@ -12,6 +12,9 @@ from msgspec import Struct
 from stream_app.commands import done, invocation, settings_of
 from stream_app.core.errors import Misconfigured, ShopsentryError
 from stream_app.settings import KafkaSettings, RedisSettings, ScorerSettings, Settings, WebSettings
+
+if TYPE_CHECKING:
+    from models.schema import Schema
 
 ANSWER_S = 5.0
 COLOURS = {"ok": "green", "warning": "yellow", "failure": "red"}
@@ -47,17 +50,17 @@ def _examine(context: typer.Context) -> Iterator[Finding]:
         yield Finding("settings", "failure", str(error), "correct this first; all else needs it")
         return
     yield Finding("settings", "ok", str(invocation(context).config or "environment and defaults"))
-    for what, check in _checks(settings):
+    for what, check in checks(settings):
         try:
             yield from check()
         except ShopsentryError as error:
             yield Finding(what, "failure", *_parted(str(error)))
 
 
-def _checks(settings: Settings) -> Iterator[tuple[str, Callable[[], Iterator[Finding]]]]:
+def checks(settings: Settings) -> Iterator[tuple[str, Callable[[], Iterator[Finding]]]]:
     yield "Kafka", lambda: _kafka(settings.kafka)
     yield "Redis", lambda: _redis(settings.redis)
-    yield "bundle", lambda: _bundle(settings.scorer)
+    yield "bundle", lambda: _bundle(settings.scorer, settings.kafka)
     yield "device", lambda: _device(settings.scorer)
     yield "web port", lambda: _port(settings.web)
 
@@ -139,12 +142,29 @@ def _redis(settings: RedisSettings) -> Iterator[Finding]:
         )
 
 
-def _bundle(scorer: ScorerSettings) -> Iterator[Finding]:
+def _bundle(scorer: ScorerSettings, kafka: KafkaSettings) -> Iterator[Finding]:
     from models.bundle import load
 
     bundle = load(scorer.bundle, "cpu", scorer.members, scorer.trusted_keys)
     members = ", ".join(bundle.chosen)
     yield Finding("bundle", "ok", f"{bundle.name} {bundle.version}, members: {members}")
+    if bundle.schema.counters:
+        yield from _counters(bundle.schema, kafka)
+
+
+def _counters(schema: Schema, kafka: KafkaSettings) -> Iterator[Finding]:
+    from stream_app.edges.kafka_admin import partition_counts
+    from stream_app.wiring import split_counters
+
+    try:
+        known = done(partition_counts(kafka.aiokafka(), ANSWER_S))
+    except Misconfigured:
+        return  # the look at Kafka has told it
+    partitions = sum(known.get(name, 1) for name in kafka.input_topics)
+    if partitions > 1:
+        yield Finding("counters", "failure", *_parted(split_counters(schema, partitions)))
+    else:
+        yield Finding("counters", "ok", "all events come in one partition")
 
 
 def _device(scorer: ScorerSettings) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ from models.encoding import SchemaEncoder
 from models.features import fact_names
 from models.schema import COUNTED, Schema
 from models.training import Options, Sources, train
+from stream_app.commands import doctor
 from stream_app.core.errors import Misconfigured
 from stream_app.offline import Judged
 from stream_app.settings import Settings
@@ -132,7 +133,8 @@ def test_a_file_is_scored_as_training_saw_it(folder: Path, files: Files) -> None
 def test_a_worker_counts_where_all_events_come_in_one_partition(
     folder: Path, monkeypatch: pytest.MonkeyPatch, partitions: int
 ) -> None:
-    async def in_place(settings: Settings) -> Outputs:
+    async def in_place(settings: Settings, width: int) -> Outputs:
+        assert width == 1, "the input topic is made with one, if it is not there"
         return Outputs({}, 0, partitions)
 
     monkeypatch.setattr("stream_app.wiring._look_around", in_place)
@@ -142,3 +144,19 @@ def test_a_worker_counts_where_all_events_come_in_one_partition(
     else:
         with pytest.raises(Misconfigured, match="one partition"):
             prepared_worker(settings)
+
+
+@pytest.mark.parametrize(("partitions", "status"), [(1, "ok"), (4, "failure")])
+def test_the_doctor_tells_of_events_in_several_partitions(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, partitions: int, status: str
+) -> None:
+    async def counts(*_: object) -> dict[str, int]:
+        return {"events": partitions}
+
+    monkeypatch.setattr("stream_app.edges.kafka_admin.partition_counts", counts)
+    settings = Settings.model_validate(
+        {"scorer": {"bundle": folder, "device": "cpu"}, "kafka": {"input_topics": ["events"]}}
+    )
+    checks = dict(doctor.checks(settings))
+    (found,) = [f for f in checks["bundle"]() if f.what == "counters"]
+    assert found.status == status

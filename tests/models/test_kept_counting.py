@@ -21,7 +21,7 @@ from models.counters.kept import CHUNK, KeptCounting
 from models.encoding import SchemaEncoder
 from models.schema import COUNTED, Schema
 from stream_app.core.decode import decode
-from stream_app.core.errors import StoreUnavailable
+from stream_app.core.errors import Misconfigured, StoreUnavailable
 from stream_app.core.ports import Advance, Key, StateStore, Stored
 from stream_app.core.record import Source, StoredRecord
 from stream_app.core.window import Rows, seq_of, source_tag
@@ -217,6 +217,18 @@ def test_a_redis_that_lost_everything_begins_anew(
             fresh, expected = Counting(stream.schema), stream.rows[300:400].copy()
             fresh.fill(stream.users[300:400], expected)
             assert rows.tobytes() == expected.tobytes()
+
+    asyncio.run(count())
+
+
+def test_a_topic_that_gets_a_second_partition_is_refused(
+    redis_server: RedisServer, stream: Stream
+) -> None:
+    async def count() -> None:
+        async with store_of(redis_server) as (store, _):
+            kept = KeptCounting(stream.schema, store)
+            with pytest.raises(Misconfigured, match="more than one partition"):
+                await kept.fill(Source("events", 1), stream.users[:1], stream.rows[:1].copy(), [])
 
     asyncio.run(count())
 
