@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, msgpack
 from xxhash import xxh3_64_intdigest
 
 from models.counters.at_hand import AtHand
@@ -81,6 +81,20 @@ def _packed(ends: Ints, table: Table) -> bytes:
     return rows.tobytes()
 
 
+def _form(schema: Schema) -> str:
+    """Of what is stored. Numbers of types and of things mean nothing under another schema, even if
+    its counters have the same names.
+    """
+    fields = schema.of_kind("category", "amount", "ordinal")
+    told = [
+        FORM,
+        schema.counter_names,
+        schema.type_names,
+        [(f.name, f.kind, f.source, f.bits) for f in fields],
+    ]
+    return f"{xxh3_64_intdigest(msgpack.encode(told)) & 0xFFFFFFFF:08x}"
+
+
 class _Known(Struct):
     """Of one source: what this worker has at hand, as of the record before `end`."""
 
@@ -98,8 +112,7 @@ class KeptCounting:
         self._store = store
         self._most = at_hand
         self._width = len(schema.counter_names)
-        names = "\0".join(schema.counter_names).encode()
-        self._form = f"{FORM}{xxh3_64_intdigest(names) & 0xFFFF:04x}"
+        self._form = _form(schema)
         self._known: dict[Source, _Known] = {}
         self._rows = CHUNK  # of a step: fewer while they change much
 

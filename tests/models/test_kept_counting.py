@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
+from msgspec import structs
 from redis import Redis
 
 from models import schema as schemas
@@ -217,6 +218,24 @@ def test_a_redis_that_lost_everything_begins_anew(
             fresh, expected = Counting(stream.schema), stream.rows[300:400].copy()
             fresh.fill(stream.users[300:400], expected)
             assert rows.tobytes() == expected.tobytes()
+
+    asyncio.run(count())
+
+
+def test_types_in_another_order_are_counted_elsewhere(
+    redis_server: RedisServer, stream: Stream
+) -> None:
+    types = dict(reversed(stream.schema.types.items()))
+    other = structs.replace(stream.schema, types=types)
+    assert other.counter_names == stream.schema.counter_names
+
+    async def count() -> None:
+        async with store_of(redis_server) as (store, _):
+            await fill(KeptCounting(other, store), stream, 0, 100, 0)
+            rows = await fill(KeptCounting(stream.schema, store), stream, 0, 100, 0)
+            assert rows.tobytes() == stream.counted[:100].tobytes()
+            rows = await fill(KeptCounting(stream.schema, store), stream, 100, 200, 0)
+            assert rows.tobytes() == stream.counted[100:200].tobytes()
 
     asyncio.run(count())
 
