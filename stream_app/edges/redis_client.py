@@ -49,7 +49,7 @@ REFUSALS: Final = {
 }
 
 
-_AT_ONCE: Final = 256  # values that one command reads: they may be large
+_AT_ONCE: Final = 128  # values that one command reads: they may be large
 
 Reply = TypeVar("Reply")
 Result = TypeVar("Result")
@@ -89,14 +89,19 @@ async def values_of(
     """What keys of one hash slot hold, read off the event loop. Raises StoreUnavailable,
     Misconfigured.
     """
+    parts = [keys[begin : begin + _AT_ONCE] for begin in range(0, len(keys), _AT_ONCE)]
+    found = await replies_of(client, executor, [(b"MGET", *part) for part in parts])
+    return [value for some in found for value in some]
 
-    def run() -> list[bytes | None]:
-        pipeline = client.pipeline(transaction=False)
-        for begin in range(0, len(keys), _AT_ONCE):
-            pipeline.execute_command("MGET", *keys[begin : begin + _AT_ONCE])
-        return [value for some in pipeline.execute() for value in some]
 
-    return await asyncio.get_running_loop().run_in_executor(executor, _translating, run)
+async def replies_of(
+    client: Client, executor: Executor, commands: Sequence[Sequence[bytes]]
+) -> list[Any]:
+    """What commands on keys of one hash slot answer, one after another in one round trip, but with
+    others' in between. Raises StoreUnavailable, Misconfigured.
+    """
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(executor, _translating, lambda: _replies(client, commands))
 
 
 class Script(Generic[Reply]):
@@ -146,14 +151,19 @@ class Script(Generic[Reply]):
         command = ("EVALSHA", self._sha, len(keys), *keys, *args)
         if not values:
             return self._client.execute_command(*command), []
-        pipeline = self._client.pipeline(transaction=False)
+        reply, found = _replies(self._client, [command, ("MGET", *values)])
+        return reply, found
+
+
+def _replies(client: Client, commands: Sequence[Sequence[bytes | int | str]]) -> list[Any]:
+    pipeline = client.pipeline(transaction=False)
+    for command in commands:
         pipeline.execute_command(*command)
-        pipeline.execute_command("MGET", *values)
-        found = pipeline.execute(raise_on_error=False)  # it would put the keys into the message
-        for one in found:
-            if isinstance(one, Exception):
-                raise one
-        return found[0], found[1]
+    found: list[Any] = pipeline.execute(raise_on_error=False)  # it would put keys into the message
+    for one in found:
+        if isinstance(one, Exception):
+            raise one
+    return found
 
 
 def _translating(run: Callable[[], Result]) -> Result:
