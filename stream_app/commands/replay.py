@@ -74,8 +74,9 @@ def replay(
 ) -> None:
     """Send old records again, with the ids of their events.
 
-    The worker knows an event again as long as it is among its user's newest, so nothing counts
-    twice; with --isolated, everything is scored anew without touching what is there.
+    The worker knows an event again as long as it is among its user's newest, so no window has it
+    twice; a model's counters, of all records that come, do. With --isolated, everything is scored
+    anew without touching what is there.
     """
     settings = settings_of(context)
     kafka = settings.kafka

@@ -2,7 +2,7 @@
 
 A record keeps its key, its partition and its event id; one without an id gets the id that the
 worker gave it the first time, made of its original topic, partition and offset. So an event that is
-still in its user's log is found to be a duplicate, and nothing counts twice.
+still in its user's log is found to be a duplicate, and no window has it twice.
 
 Records of several partitions come in the order of their Kafka times; within a partition the order
 of offsets holds, whatever the times say.
