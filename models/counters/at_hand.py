@@ -23,13 +23,16 @@ _DECODERS: Final[Mapping[bytes, msgpack.Decoder[Any]]] = {
 _SITE: Final = msgpack.Decoder(Site)
 _FURTHER: Final = msgpack.Decoder(Further)
 _encode: Final = msgpack.Encoder().encode
+# Of each kind, as stored; in memory they take six to ten times as much. Most are small, but the
+# user of a robot may have 100 KB.
+MOST_BYTES: Final = 64 << 20
 
 
 class AtHand:
     """The things of `state` that were read or made; of each kind the ones used last."""
 
     def __init__(self, state: State, most: int) -> None:
-        """`most` of each kind stay."""
+        """`most` of each kind stay, or fewer if these have MOST_BYTES."""
         self._state = state
         self._most = most
         further = {b"%d" % at: known for at, known in enumerate(state.others)}
@@ -39,6 +42,8 @@ class AtHand:
             _GROUP: state.groups,
             **further,
         }
+        self._sizes: dict[bytes, dict[int, int]] = {kind: {} for kind in self._known}
+        self._bytes = dict.fromkeys(self._known, 0)
 
     def missing(self, keys: Iterable[Key]) -> list[Key]:
         return [(kind, number) for kind, number in keys if number not in self._known[kind]]
@@ -47,6 +52,7 @@ class AtHand:
         for (kind, number), value in zip(keys, stored, strict=True):
             if value is not None:
                 self._known[kind][number] = _DECODERS.get(kind, _FURTHER).decode(value)
+                self._weigh(kind, number, len(value))
 
     def put_site(self, stored: bytes) -> None:
         self._state.site = _SITE.decode(stored)
@@ -58,6 +64,8 @@ class AtHand:
             for kind, number in keys
             if number in self._known[kind]
         }
+        for (kind, number), value in found.items():
+            self._weigh(kind, number, len(value))
         found[SITE] = _encode(self._state.site)
         return found
 
@@ -92,6 +100,17 @@ class AtHand:
             known = self._known[kind]
             if number in known:
                 known[number] = known.pop(number)
-        for known in self._known.values():
-            for number in list(known)[: max(0, len(known) - self._most)]:
+        for kind, known in self._known.items():
+            for number in list(known) if self._too_many(kind) else ():
                 del known[number]
+                self._bytes[kind] -= self._sizes[kind].pop(number, 0)
+                if not self._too_many(kind):
+                    break
+
+    def _too_many(self, kind: bytes) -> bool:
+        return len(self._known[kind]) > self._most or self._bytes[kind] > MOST_BYTES
+
+    def _weigh(self, kind: bytes, number: int, size: int) -> None:
+        sizes = self._sizes[kind]
+        self._bytes[kind] += size - sizes.get(number, 0)
+        sizes[number] = size

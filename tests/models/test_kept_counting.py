@@ -13,12 +13,15 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
-from msgspec import structs
+from msgspec import msgpack, structs
 from redis import Redis
 
 from models import schema as schemas
+from models.counters.at_hand import AtHand
 from models.counters.counting import Counting
 from models.counters.kept import CHUNK, KeptCounting
+from models.counters.shopper import Shopper
+from models.counters.state import State
 from models.encoding import SchemaEncoder
 from models.schema import COUNTED, Schema
 from stream_app.core.decode import decode
@@ -149,6 +152,29 @@ def test_workers_that_fail_and_do_not_know_of_each_other_count_once(
                 reached = max(reached, end)
                 committed = dice.randint(committed, reached)
             assert cut.lost
+
+    asyncio.run(count())
+
+
+def test_what_is_at_hand_is_bounded_by_bytes_too(
+    redis_server: RedisServer, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 20_000
+    monkeypatch.setattr("models.counters.at_hand.MOST_BYTES", most)
+    state = State(1)
+    at_hand, shopper = AtHand(state, 100_000), Shopper.begun(0, 0.0, 3, 1)
+    size = len(msgpack.encode(shopper))
+    keys: list[Key] = [(b"u", number) for number in range(1000)]
+    at_hand.put(keys, [msgpack.encode(shopper)] * len(keys))
+    at_hand.used(keys)
+    assert list(state.users) == list(range(1000))[-(most // size) :]
+
+    async def count() -> None:
+        async with store_of(redis_server) as (store, _):
+            kept = KeptCounting(stream.schema, store)
+            for begin in range(0, len(stream.rows), CHUNK):
+                rows = await fill(kept, stream, begin, begin + CHUNK, begin)
+                assert rows.tobytes() == stream.counted[begin : begin + CHUNK].tobytes()
 
     asyncio.run(count())
 
