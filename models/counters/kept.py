@@ -114,6 +114,7 @@ class KeptCounting:
         self._width = len(schema.counter_names)
         self._form = _form(schema)
         self._known: dict[Source, _Known] = {}
+        self._turn = asyncio.Lock()  # two at once would count into one state, and the store take it
         self._rows = CHUNK  # of a step: fewer while they change much
 
     def begins(self, source: Source) -> None:
@@ -134,11 +135,12 @@ class KeptCounting:
         done = max((seq for seq in committed if seq >> OFFSET_BITS == tag), default=0) & int(
             _OFFSET
         )
-        try:
-            await self._fill(source, users, rows, done)
-        except BaseException:  # what is at hand may be ahead of the store
-            self.begins(source)
-            raise
+        async with self._turn:
+            try:
+                await self._fill(source, users, rows, done)
+            except BaseException:  # what is at hand may be ahead of the store
+                self.begins(source)
+                raise
 
     async def _fill(
         self, source: Source, users: Sequence[bytes], rows: Rows, committed: int

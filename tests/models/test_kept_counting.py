@@ -179,6 +179,20 @@ def test_what_is_at_hand_is_bounded_by_bytes_too(
     asyncio.run(count())
 
 
+def test_two_groups_at_once_are_counted_one_after_the_other(
+    redis_server: RedisServer, stream: Stream
+) -> None:
+    async def count() -> None:
+        async with store_of(redis_server) as (store, _):
+            kept = KeptCounting(stream.schema, store)
+            await fill(kept, stream, 0, 100, 0)
+            both = await asyncio.gather(*(fill(kept, stream, 0, end, 0) for end in (300, 600)))
+            for rows in both:
+                assert rows.tobytes() == stream.counted[: len(rows)].tobytes()
+
+    asyncio.run(count())
+
+
 class Weighed:
     """A store that notes how much its steps change, and of how many rows they are."""
 
