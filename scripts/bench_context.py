@@ -25,6 +25,7 @@ import psutil
 from redis import Redis
 
 from models.counters.kept import KeptCounting
+from models.schema import load
 from scripts.benchmarks import events
 from scripts.benchmarks.scorers import free_encoder, free_scorer
 from stream_app.core.alerting import AlertPolicy
@@ -86,11 +87,11 @@ class Lane:
         self._pipeline.compose(await self._pipeline.decide(seen))
 
 
-def groups(count: int) -> list[list[StoredRecord]]:
+def groups(count: int, partitions: int) -> list[list[StoredRecord]]:
     """Of all partitions in turn."""
-    parts: list[list[StoredRecord]] = [[] for _ in range(events.PARTITIONS)]
+    parts: list[list[StoredRecord]] = [[] for _ in range(partitions)]
     for user, value in events.random_records(count * GROUP):
-        part = events.partition_of(user)
+        part = events.partition_of(user, partitions)
         parts[part].append(
             StoredRecord(
                 topic=TOPIC,
@@ -121,7 +122,8 @@ async def cost(lane: Lane, some: Sequence[list[StoredRecord]], redis: psutil.Pro
 async def bench(
     url: str, pid: int, schema: str, rounds: int, many: int, full: bool
 ) -> list[tuple[Cost, Cost]]:
-    made, redis, found = groups((rounds + 1) * many + 8), psutil.Process(pid), []
+    partitions = 1 if load(schema).counters else events.PARTITIONS
+    made, redis, found = groups((rounds + 1) * many + 8, partitions), psutil.Process(pid), []
     with ThreadPoolExecutor(4) as pool, connect(url, timeout_s=60) as client:
         lanes = [Lane(name, client, pool) for name in (PLAIN, schema)]
         for lane in lanes if full else ():
