@@ -17,6 +17,7 @@ from stream_app.core.errors import Misconfigured
 from stream_app.core.record import Record
 
 if TYPE_CHECKING:
+    from models.schema import Schema
     from stream_app.core.expected import Rules
     from stream_app.edges.auditing import Gathered
     from stream_app.settings import Settings
@@ -73,8 +74,14 @@ def audit(
         from_ms=time_ms(from_time) if from_time else None,
         to_ms=time_ms(to_time) if to_time else None,
     )
-    rules = _rules(settings)
+    schema = _schema(settings)
+    rules = _rules(settings, schema)
     found = gather(kafka.librdkafka(), kafka.group, chosen, kafka.outputs())
+    if (against or model) and schema.counters and not found.begins:
+        raise Misconfigured(
+            f"the model reads counters of all that went before (schema {schema.name!r}), and older "
+            "records of the topic are gone or left out: scores cannot be compared"
+        )
     terms = Terms(
         exactly_once=kafka.delivery == "exactly-once",
         begins=found.begins and len(kafka.input_topics) == 1,
@@ -94,20 +101,23 @@ def audit(
         raise typer.Exit(1)
 
 
-def _rules(settings: Settings) -> Rules:
-    """Those of the bundle in force, which is checked, but its weights are not loaded.
-
-    Raises Misconfigured, BadBundle.
-    """
+def _schema(settings: Settings) -> Schema:
+    """Of the bundle in force, which is checked, but its weights are not loaded. Raises BadBundle."""
     from models import manifest as manifests
     from models import schema as schemas
+
+    scorer = settings.scorer
+    manifests.prove(scorer.bundle, ("schema.toml",), scorer.trusted_keys)
+    return schemas.load(scorer.bundle / "schema.toml")
+
+
+def _rules(settings: Settings, schema: Schema) -> Rules:
+    """What is expected of a worker with this schema. Raises Misconfigured."""
     from stream_app.commands import done
     from stream_app.core.expected import Rules
     from stream_app.edges.kafka_admin import largest_record
 
-    kafka, scorer = settings.kafka, settings.scorer
-    manifests.prove(scorer.bundle, ("schema.toml",), scorer.trusted_keys)
-    schema = schemas.load(scorer.bundle / "schema.toml")
+    kafka = settings.kafka
     most = largest_record(kafka.aiokafka(), kafka.outputs().values(), kafka.max_record_bytes)
     return Rules(
         tasks=schema.tasks,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from msgspec import structs
+from typer.testing import CliRunner
 
 from models import bundle as bundles
 from models import schema as schemas
@@ -21,8 +22,10 @@ from models.encoding import SchemaEncoder
 from models.features import fact_names
 from models.schema import COUNTED, Schema
 from models.training import Options, Sources, train
+from stream_app.cli import app as cli
 from stream_app.commands import doctor
 from stream_app.core.errors import Misconfigured
+from stream_app.edges.auditing import Gathered
 from stream_app.offline import Judged
 from stream_app.settings import Settings
 from stream_app.wiring import Outputs, offline_scorer, prepared_worker
@@ -160,3 +163,14 @@ def test_the_doctor_tells_of_events_in_several_partitions(
     checks = dict(doctor.checks(settings))
     (found,) = [f for f in checks["bundle"]() if f.what == "counters"]
     assert found.status == status
+
+
+def test_an_audit_compares_no_counters_where_older_records_are_gone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = Gathered([], {}, {}, False, 0)
+    monkeypatch.setattr("stream_app.edges.auditing.gather", lambda *_: gone)
+    monkeypatch.setattr("stream_app.commands.audit._rules", lambda *_: None)
+    told = CliRunner().invoke(cli, ["audit", "--model", str(folder)])
+    assert isinstance(told.exception, Misconfigured)
+    assert "older records" in str(told.exception)
