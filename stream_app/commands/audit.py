@@ -102,7 +102,7 @@ def audit(
 
 
 def _schema(settings: Settings) -> Schema:
-    """Of the bundle in force, which is checked, but its weights are not loaded. Raises BadBundle."""
+    """The bundle's, which is checked, but its weights are not loaded. Raises BadBundle."""
     from models import manifest as manifests
     from models import schema as schemas
 
