@@ -2,8 +2,9 @@
 
     key    <prefix>:{<partition>}:w:<user>     the braces keep a partition on one shard
     value  the user's log, little endian, in multiples of a row
-             head    bytes of a row (2), slots (4), MAGIC (2), rows (4), sources (2), when the
-                     key's end was put off, in s (4), the latest at_ms (8)
+             head    bytes of a row and 2^15, so that workers that know of other rows refuse (2),
+                     slots (4), MAGIC (2), rows (4), sources (2), when the key's end was put off,
+                     in s (4), the latest at_ms (8)
              newest  of each source: offset + 1 (6), tag (2)
              marks   2 bytes of the event id in each slot, filled up to a multiple of a row
              slots   the rows, in the order in which they were accepted, and room for more
@@ -35,12 +36,17 @@ from numpy.typing import NDArray
 from stream_app.core.record import Source
 from stream_app.core.together import all_ended
 from stream_app.core.window import Ints, Logs, Rows, WindowPolicy, source_tag
+from stream_app.edges.narrow_rows import FRAME, NarrowRows
 from stream_app.edges.redis_client import Client, Script
 
 GRACE_S: Final = 3600
 
 HEAD_BYTES: Final = 26
-SLOTS, ROWS, SOURCES = 1, 4, 6  # where the head has them, in numbers of 2 bytes
+NARROW: Final = 0x8000  # in the head, with the bytes of a row
+MAGIC: Final = b"\1L"
+_HEAD: Final = np.dtype(
+    [("form", "<u2"), ("slots", "<u4"), ("magic", "S2"), ("rows", "<u4"), ("sources", "<u2")]
+)  # and what the script alone reads
 END: Final = b"\0"
 
 
@@ -55,7 +61,7 @@ class _Chunk(NamedTuple):
 class _Stored(NamedTuple):
     """Users' logs one after another, with heads and free slots between them."""
 
-    joined: bytes
+    rows: Rows
     first: Ints  # (users,) where the rows of each begin, in rows
     lengths: Ints  # (users,)
     changed: Ints  # users whose logs were changed after the script: the newest rows are not ours
@@ -88,11 +94,11 @@ class RedisWindows:
     ) -> None:
         """`ttl_s`: seconds after which a silent user is forgotten; the span and an hour if None."""
         self._prefix = prefix
-        self._row = row
+        self._row = NarrowRows(row)
         self._chunk_users = chunk_users
         if ttl_s is None:
             ttl_s = -(-policy.span_ms // 1000) + GRACE_S
-        self._settings = (row.itemsize, policy.horizon, policy.lateness_ms, ttl_s)
+        self._settings = (self._row.size, policy.horizon, policy.lateness_ms, ttl_s)
         self._script: Script[list[bytes]] = Script(
             client, executor, "windows_judged.lua", "windows_stored.lua", "windows.lua"
         )
@@ -111,7 +117,9 @@ class RedisWindows:
         own = np.cumsum(counts) - counts  # the first of a user's rows among the grouped ones
         seqs = rows["seq"]
         sent = _Sent(counts, seqs[order[own]], seqs[order[own + counts - 1]])
-        logs, odd = await self._call(source, names, _packed(rows, order), sent, committed)
+        logs, odd = await self._call(
+            source, names, self._row.narrowed(rows, order), sent, committed
+        )
         first, lengths = logs.first, logs.lengths
         grouped = np.arange(len(users)) + np.repeat(first + lengths - counts - own, counts)
         for which, places in odd:
@@ -119,25 +127,25 @@ class RedisWindows:
             grouped[at : at + len(places)] = np.where(places < 0, places, places + first[which])
         place = np.empty(len(users), np.int64)
         place[order] = grouped
-        return Logs(np.frombuffer(logs.joined, self._row), first[user], place)
+        return Logs(logs.rows, first[user], place)
 
     async def _call(
         self,
         source: Source,
         names: Sequence[bytes],
-        data: bytes,
+        data: tuple[bytes, bytes],
         sent: _Sent,
         committed: Sequence[int],
     ) -> tuple[_Stored, list[tuple[int, Ints]]]:
         """The users' logs, and places where not all rows were appended. `data` are the rows, user
-        by user.
+        by user, and their marks.
         """
         shard = f"{self._prefix}:{{{source.partition}}}:".encode()
         head, known = shard + b"w:", shard + b"committed"
         tag = source_tag(source.topic).to_bytes(2, "little")
         limits = b"".join(seq.to_bytes(8, "little") for seq in committed)
-        size = self._row.itemsize
-        ends = np.cumsum(sent.counts) * size
+        narrow, marks = data
+        size, ends = self._row.size, [0, *np.cumsum(sent.counts).tolist()]
         packed_counts = sent.counts.astype("<u4").tobytes()
         chunks = []
         for begin in range(0, len(names), self._chunk_users):
@@ -148,7 +156,9 @@ class RedisWindows:
                 tag,
                 limits,
                 packed_counts[4 * begin : 4 * end],
-                data[int(ends[begin - 1]) if begin else 0 : int(ends[end - 1])],
+                narrow[size * ends[begin] : size * ends[end]],
+                marks[2 * ends[begin] : 2 * ends[end]],
+                self._row.wide.itemsize,
             )
             chunks.append(_Chunk(keys, known, args))
         replies = await all_ended([self._ask(chunk) for chunk in chunks])
@@ -164,49 +174,40 @@ class RedisWindows:
         return await self._script.and_read([*chunk.keys, chunk.known], chunk.args, chunk.keys)
 
     def _logs(self, replies: Sequence[_Reply], sent: _Sent) -> _Stored:
-        size = self._row.itemsize
+        size = self._row.size
         stored: list[bytes] = []
         whole: list[int] = []
         for (_, users, *as_seen), values in replies:
             own = [value or b"" for value in values]
             for user, log in zip(np.frombuffer(users, "<u4").tolist(), as_seen, strict=True):
-                own[user] = log + END
+                own[user] = log
                 whole.append(len(stored) + user)
             stored += own
         sizes = np.fromiter(map(len, stored), np.int64, len(stored))
         for user in np.flatnonzero(sizes % size != len(END)).tolist():  # gone, or of other workers
             stored[user], sizes[user] = END, len(END)
-        gap = size - len(END)
-        joined = bytes(gap).join([*stored, b""])
-        ends = np.cumsum(sizes + gap)
-        begins = ends - sizes - gap
-        first, lengths = begins // size, sizes // size
-        headed = lengths > 0
-        headed[whole] = False
+        gap = bytes(size - len(END))
+        joined = gap.join([END, *stored, FRAME])  # a row before them, as `widened` has it
+        ends = np.cumsum(sizes + len(gap)) + size
+        begins = ends - sizes - len(gap)
 
-        numbers, at = np.frombuffer(joined, "<u2"), begins[headed] // 2
-        low, high, sources = (
-            numbers[np.add.outer(where, at)].astype(np.int64)
-            for where in ((SLOTS, ROWS), (SLOTS + 1, ROWS + 1), SOURCES)
+        heads = np.ndarray((len(joined) - _HEAD.itemsize,), _HEAD, joined, strides=(1,))[begins]
+        headed = (heads["form"] == size + NARROW) & (heads["magic"] == MAGIC)
+        slots, rows, sources = (
+            np.where(headed, heads[name].astype(np.int64), 0)
+            for name in ("slots", "rows", "sources")
         )
-        slots, rows = low + (high << 16)
-        first[headed] += -(-(HEAD_BYTES + 8 * sources + 2 * slots) // size)
-        lengths[headed] = rows
-        seqs = np.frombuffer(joined, self._row)["seq"]
-        older = rows - sent.counts[headed]
-        begin = first[headed]
-        same = (seqs[begin + rows - 1] == sent.newest[headed]) & (older >= 0)
-        same &= seqs[begin + np.maximum(older, 0)] == sent.oldest[headed]
-        changed = ~headed
-        changed[headed] = ~same
-        changed[whole] = False
-        return _Stored(joined, first, lengths, np.flatnonzero(changed))
-
-
-def _packed(rows: Rows, order: Ints) -> bytes:
-    """The rows in this order, as bytes."""
-    opaque = np.ascontiguousarray(rows).view(f"V{rows.dtype.itemsize}")
-    return opaque.take(order).tobytes()
+        marks = HEAD_BYTES + 8 * sources
+        first = (begins + -(-(marks + 2 * slots) // size) * size) // size - 1
+        wide = self._row.widened(joined, first, slots, begins + marks)
+        older = rows - sent.counts
+        same = headed & (older >= 0)
+        begin, seqs = first[same], wide["seq"]
+        same[same] = (seqs[begin + rows[same] - 1] == sent.newest[same]) & (
+            seqs[begin + older[same]] == sent.oldest[same]
+        )
+        same[whole] = True
+        return _Stored(wide, first, rows, np.flatnonzero(~same))
 
 
 def _unpacked(packed: bytes, base: int, counts: Ints) -> list[tuple[int, Ints]]:

@@ -3,10 +3,11 @@
 local known_key = table.remove(KEYS)
 local R, horizon = tonumber(ARGV[1]), tonumber(ARGV[2]) * tonumber(ARGV[1])
 local lateness, ttl, tag = tonumber(ARGV[3]), ARGV[4], ARGV[5]
-local committed, counts, rows = ARGV[6], ARGV[7], ARGV[8]
+local committed, counts, rows, marks = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+local WIDE = tonumber(ARGV[10]) -- bytes of a row as it was stored once, whole
 
 local DUPLICATE, LATE = -1, -2
-local ID, SEQ, TAG = 8, 16, 22 -- in a row
+local ID, SEQ, TAG = 6, 12, 18 -- in a row
 local call, pack, unpack = redis.call, struct.pack, struct.unpack
 local find, sub = string.find, string.sub
 
@@ -50,6 +51,18 @@ local function find_row(log, needle, field, begin)
   return found and found - field
 end
 
+-- The same for an id, by its mark (the first two bytes) and the rest; `theirs` are the log's marks.
+local function find_id(log, theirs, mark, id, begin)
+  local row = find_row(log, id, ID, begin)
+  while row do
+    local at = 2 * (row - 1) / R + 1
+    if sub(theirs, at, at + 1) == mark then
+      return row
+    end
+    row = find_row(log, id, ID, row + R)
+  end
+end
+
 -- The newest offset known of this call's source.
 local function newest_of(log)
   local newest = limit[tag] or 0
@@ -83,11 +96,11 @@ end
 
 local function is_late(log, at_ms, begin, stop)
   -- Accepted rows are not late themselves: if the last one is not after us, none makes us late.
-  if begin == stop or unpack('<i8', log, stop - R) <= at_ms then
+  if begin == stop or unpack('<i6', log, stop - R) <= at_ms then
     return false
   end
   for row = begin, stop - 1, R do
-    if unpack('<i8', log, row) > at_ms + lateness then
+    if unpack('<i6', log, row) > at_ms + lateness then
       return true
     end
   end
@@ -95,18 +108,20 @@ local function is_late(log, at_ms, begin, stop)
 end
 
 -- The place of a row that was judged before; also where it stood, if it was lost since.
-local function judged(log, row)
+local function judged(log, theirs, row, mark)
+  local at_ms, id, offset = unpack('<i6c6I6', row)
   local found = find_row(log, sub(row, SEQ + 1, SEQ + 8), SEQ, 1)
-  if found and sub(log, found + ID, found + ID + 7) ~= sub(row, ID + 1, ID + 8) then
-    return nil -- another event: the topic's offsets started over
-  end
   if found then
-    return (found - 1) / R
+    local place = (found - 1) / R
+    local other = sub(theirs, 2 * place + 1, 2 * place + 2)
+    if other ~= mark or sub(log, found + ID, found + ID + 5) ~= id then
+      return nil -- another event: the topic's offsets started over
+    end
+    return place
   end
-  local at_ms, id, offset = unpack('<i8c8I6', row)
   local stop = end_before(log, offset)
   local begin = math.max(1, stop - horizon)
-  found = find_row(log, id, ID, begin)
+  found = find_id(log, theirs, mark, id, begin)
   if not (found and found < stop) and is_late(log, at_ms, begin, stop) then
     return LATE
   end
@@ -116,10 +131,11 @@ local function judged(log, row)
   return DUPLICATE -- or accepted once and forgotten since: it was committed long ago
 end
 
--- Bytes at the front of `log` that need not be stored; its rows from `old` on are new.
+-- Bytes at the front of `log` that need not be stored, if it gets `total` with the new rows that are
+-- in it from `old` on, or are to be.
 local done = {} -- by tag: the user for whom it is settled
-local function forgettable(log, old, user)
-  if #log <= horizon then
+local function forgettable(log, old, total, user)
+  if total <= horizon then
     return 0
   end
   local first = old

@@ -1,10 +1,11 @@
 -- How a log is stored, and rows that are plainly new: the second part of the script that windows.lua
 -- tells of. The layout is told in redis_windows.py.
 
--- Row bytes, slots, MAGIC, rows, sources, when the key's end was put off (s), latest at_ms.
+-- Row bytes and NARROW, slots, MAGIC, rows, sources, when the key's end was put off (s), latest at_ms.
 local MAGIC, HEAD = '\1L', '<I2I4c2I4I2I4i8'
+local NARROW = 0x8000 -- workers that know of wider rows refuse: no row has as many bytes
 local ENTRIES = 26 -- bytes before the newest offset + 1 and tag of each source, 8 bytes each
-local SPARE = 7 -- slots beyond the horizon: so many rows are forgotten at once
+local SPARE = 3 -- slots beyond the horizon, at least: so many rows are forgotten at once
 local horizon_rows = horizon / R
 local now = tonumber(call('TIME')[1])
 
@@ -13,51 +14,88 @@ local function base_of(sources, slots)
   return math.ceil((ENTRIES + 8 * sources + 2 * slots) / R) * R
 end
 
-local function slots_for(count)
-  local some = count + math.floor(count / 4)
-  local most = horizon_rows + SPARE
-  return count > most and some or math.min(some, most)
+-- As many slots as `least` take memory for in any case: the allocator's sizes are an eighth to a
+-- quarter apart. A string has 6 bytes besides.
+local slots_within = setmetatable({}, {
+  __index = function(known, least)
+    local size, step, slots = base_of(1, least) + least * R + 7, 16, least
+    while 8 * step < size do
+      step = 2 * step
+    end
+    local room = math.ceil(size / step) * step
+    slots = math.max(slots, math.floor((room - ENTRIES - 14 - R) / (R + 2))) -- at least
+    while base_of(1, slots + 1) + (slots + 1) * R + 7 <= room do
+      slots = slots + 1
+    end
+    known[least] = slots
+    return slots
+  end,
+})
+
+local most_slots = slots_within[horizon_rows + SPARE]
+
+local function slots_for(count, sources)
+  local slots = slots_within[count + math.floor(count / 4)]
+  if count <= most_slots then
+    slots = math.min(slots, most_slots)
+  end
+  if (base_of(sources, slots) + slots * R + 1) % WIDE == 0 then
+    slots = slots + 1 -- or workers that know of rows alone would take it for some
+  end
+  return slots
 end
 
--- The rows of a log.
+-- Rows as they were stored once, whole, as they are now.
+local function narrowed(log)
+  local own, theirs = {}, {}
+  for row = 1, #log, WIDE do
+    theirs[#theirs + 1] = sub(log, row + 8, row + 9)
+    own[#own + 1] = sub(log, row, row + 5) .. sub(log, row + 10, row + 3 + R)
+  end
+  return table.concat(own), table.concat(theirs)
+end
+
+-- The rows of a log, and their marks.
 local function unpacked(value)
   if sub(value, 7, 8) ~= MAGIC then -- as it was stored before there were heads: rows alone
-    if #value % R ~= 0 then
-      return redis.error_reply('WINDOWROW the log of a user is not made of rows of ' .. R .. ' bytes')
+    if #value % WIDE ~= 0 then
+      return redis.error_reply('WINDOWROW a log is not made of rows of ' .. WIDE .. ' bytes')
     end
-    return value
+    return narrowed(value)
   end
   local bytes, slots, _, count, sources = unpack(HEAD, value)
-  if bytes ~= R then
-    return redis.error_reply('WINDOWROW the log of a user has rows of ' .. bytes .. ' bytes')
+  local marks_at = ENTRIES + 8 * sources
+  if bytes == WIDE then
+    local base = math.ceil((marks_at + 2 * slots) / WIDE) * WIDE
+    return narrowed(sub(value, base + 1, base + count * WIDE))
+  elseif bytes ~= R + NARROW then
+    return redis.error_reply('WINDOWROW a log has rows of ' .. bytes % NARROW .. ' bytes')
   end
   local base = base_of(sources, slots)
-  return sub(value, base + 1, base + count * R)
+  return sub(value, base + 1, base + count * R), sub(value, marks_at + 1, marks_at + 2 * count)
 end
 
--- The value of `log`: `entries` and `marks` are those of its sources and rows.
-local function stored(slots, sources, latest, entries, marks, log)
+-- The value of `log`: `entries` and `theirs` are those of its sources and rows.
+local function stored(slots, sources, latest, entries, theirs, log)
   local count = #log / R
-  local head = pack(HEAD, R, slots, MAGIC, count, sources, now, latest)
-  local filling = base_of(sources, slots) - #head - #entries - #marks
+  local head = pack(HEAD, R + NARROW, slots, MAGIC, count, sources, now, latest)
+  local filling = base_of(sources, slots) - #head - #entries - #theirs
   local rest = string.rep('\0', (slots - count) * R + 1) -- the end
-  return head .. entries .. marks .. string.rep('\0', filling) .. log .. rest
+  return head .. entries .. theirs .. string.rep('\0', filling) .. log .. rest
 end
 
 -- The same, if nothing but the rows is known.
-local function packed(log)
-  local marks, entries, newest, latest = {}, {}, {}, unpack('<i8', log)
+local function packed(log, theirs)
+  local entries, newest, latest = {}, {}, unpack('<i6', log)
   for row = 1, #log, R do
-    local at_ms, mark, _, offset, source = unpack('<i8c2c6I6c2', log, row)
-    marks[#marks + 1] = mark
+    local at_ms, _, offset, source = unpack('<i6c6I6c2', log, row)
     newest[source] = math.max(offset, newest[source] or 0)
     latest = math.max(latest, at_ms)
   end
   for source, offset in pairs(newest) do
     entries[#entries + 1] = pack('<I6c2', offset, source)
   end
-  local slots, told = slots_for(#log / R), table.concat(entries)
-  return stored(slots, #entries, latest, told, table.concat(marks), log)
+  return stored(slots_for(#log / R, #entries), #entries, latest, table.concat(entries), theirs, log)
 end
 
 -- A number in a command is written with 17 digits, which takes longer than the command does.
@@ -68,22 +106,21 @@ local written = setmetatable({}, {
   end,
 })
 
-local FRONT = written[ENTRIES + 8 + 2 * (horizon_rows + SPARE) - 1] -- of a log of one source
+local FRONT = written[ENTRIES + 8 + 2 * most_slots - 1] -- of a log of one source
 
 -- Whether the newest rows, as far as a new one is judged by them, have its id. `recent` are marks,
 -- the first of row `from`; rows from `count` on are not stored yet, they stand in `rows` from `at`.
-local function repeats(key, id, recent, from, base, count, at)
-  local mark = sub(id, 1, 2)
+local function repeats(key, mark, id, recent, from, base, count, at)
   local found = find(recent, mark, 1, true)
   while found do
     if found % 2 == 1 then
       local row, other = from + (found - 1) / 2, nil
       if row < count then
         local id_at = base + row * R + ID
-        other = call('GETRANGE', key, written[id_at], written[id_at + 7])
+        other = call('GETRANGE', key, written[id_at], written[id_at + 5])
       else
         local id_at = at + (row - count) * R + ID
-        other = sub(rows, id_at, id_at + 7)
+        other = sub(rows, id_at, id_at + 5)
       end
       if other == id then
         return true
@@ -104,7 +141,7 @@ local function appended(key, user, at, stop)
   local bytes, slots, _, count, sources, touched, latest = unpack(HEAD, front)
   local marks_at = ENTRIES + 8 * sources
   local marks_end = marks_at + 2 * count
-  if bytes ~= R then
+  if bytes ~= R + NARROW then
     return false
   elseif #front < marks_at then
     front = call('GETRANGE', key, '0', written[marks_at - 1])
@@ -124,54 +161,69 @@ local function appended(key, user, at, stop)
   end
 
   local base, from = base_of(sources, slots), math.max(0, count - horizon_rows)
-  local recent, fresh = nil, {}
+  local recent
   if #front >= marks_end then
     recent = sub(front, marks_at + 2 * from + 1, marks_end)
   else
     recent = call('GETRANGE', key, written[marks_at + 2 * from], written[marks_end - 1])
   end
   for row = at, stop - 1, R do
-    local at_ms, id, offset = unpack('<i8c8I6', rows, row)
+    local at_ms, id, offset = unpack('<i6c6I6', rows, row)
+    local mark_at = 2 * (row - 1) / R + 1
+    local mark = sub(marks, mark_at, mark_at + 1)
     if offset <= newest or at_ms + lateness < latest then
       return false
     end
     if #recent > horizon_rows * 2 then
       recent, from = sub(recent, 3), from + 1
     end
-    if repeats(key, id, recent, from, base, count, at) then
+    if repeats(key, mark, id, recent, from, base, count, at) then
       return false
     end
     newest, latest = offset, at_ms > latest and at_ms or latest
-    fresh[#fresh + 1] = sub(id, 1, 2)
     if row + R < stop then
-      recent = recent .. fresh[#fresh]
+      recent = recent .. mark
     end
   end
-  fresh = table.concat(fresh)
+  local fresh = sub(marks, 2 * (at - 1) / R + 1, 2 * (stop - 1) / R)
 
   local new, total = sub(rows, at, stop - 1), count + (stop - at) / R
   local entries = sub(front, ENTRIES + 1, mine) .. pack('<I6c2', newest, tag)
   entries = entries .. sub(front, mine + 9, marks_at)
+  local due = math.abs(now - touched) > ttl / 100 -- the clock may have been ahead
+  if due then
+    touched = now
+    call('EXPIRE', key, ttl)
+  end
   if total <= slots then
-    local due = math.abs(now - touched) > ttl / 100 -- the clock may have been ahead
     call('SETRANGE', key, written[base + count * R], new)
     call('SETRANGE', key, written[marks_end], fresh)
-    local head = pack(HEAD, R, slots, MAGIC, total, sources, due and now or touched, latest)
+    local head = pack(HEAD, R + NARROW, slots, MAGIC, total, sources, touched, latest)
     call('SETRANGE', key, '0', head .. entries) -- last: what is beyond its counts does not exist
-    if due then
-      call('EXPIRE', key, ttl)
-    end
     return true
   end
 
-  -- No slot is left: forget, and write the log anew.
-  local value, gone = call('GET', key), math.max(0, count - horizon_rows) * R
+  -- No slot is left: forget. What is kept moves to the front in place, as a string more of a log's
+  -- length would take longer than all else; only a log of another length is written anew.
+  local gone, log = math.max(0, count - horizon_rows), nil
   if pending then
-    local log = sub(value, base + 1, base + count * R)
-    gone = forgettable(log .. new, #log + 1, user)
+    log = call('GETRANGE', key, written[base], written[base + count * R - 1])
+    gone = forgettable(log, #log + 1, total * R, user) / R
+    log = gone > 0 and sub(log, gone * R + 1) or log
+  else
+    log = call('GETRANGE', key, written[base + gone * R], written[base + count * R - 1])
   end
-  local log = sub(value, base + gone + 1, base + count * R) .. new
-  local marks = sub(value, marks_at + 2 * gone / R + 1, marks_end) .. fresh
-  call('SET', key, stored(slots_for(#log / R), sources, latest, entries, marks, log), 'EX', ttl)
+  local kept = #front >= marks_end and sub(front, marks_at + 2 * gone + 1, marks_end)
+    or call('GETRANGE', key, written[marks_at + 2 * gone], written[marks_end - 1])
+  kept, total = kept .. fresh, total - gone
+  local needed = slots_for(total, sources)
+  if needed ~= slots then
+    call('SET', key, stored(needed, sources, latest, entries, kept, log .. new), 'EX', ttl)
+    return true
+  end
+  local head = pack(HEAD, R + NARROW, slots, MAGIC, total, sources, touched, latest)
+  call('SETRANGE', key, written[base], log)
+  call('SETRANGE', key, written[base + #log], new)
+  call('SETRANGE', key, '0', head .. entries .. kept)
   return true
 end

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
 from redis import Redis
 
+from models.schema import Field, Schema, load
 from stream_app.core.record import Source
+from stream_app.core.window import DUPLICATE, WindowPolicy
 from stream_app.edges.redis_windows import RedisWindows
 from tests.contracts.window_logs import (
     EVENTS,
@@ -65,17 +69,42 @@ async def test_redis_keeps_only_what_may_be_needed(client: Redis) -> None:
         for n in range(30):
             await slide(store, [(b"a", Act(n, n, n))], [committed(EVENTS, n)])
     # The horizon of a coming event, slots to spare, and what comes before them.
-    slots = POLICY.horizon + 8
-    assert client.strlen("lean:{0}:w:a") <= 26 + 8 + 2 * slots + (slots + 1) * ROW.itemsize + 1
+    slots = POLICY.horizon + 5
+    assert client.strlen("lean:{0}:w:a") <= 26 + 8 + 2 * slots + (slots + 1) * 36 + 1
 
 
-async def test_workers_that_know_of_rows_alone_refuse_a_log(client: Redis) -> None:
-    """They ask whether it is made of rows throughout."""
+async def test_a_full_window_of_the_shop_takes_at_most_3_2_kb(client: Redis) -> None:
+    row = load("shop").row
     with ThreadPoolExecutor(1) as pool:
-        store = RedisWindows(client, "refused", ROW, POLICY, executor=pool)
-        for n in range(30):
-            await slide(store, acts(n, 1), [committed(EVENTS, n)])
-            assert client.strlen("refused:{0}:w:a") % ROW.itemsize == 1
+        store = RedisWindows(client, "small", row, WindowPolicy(), executor=pool)
+        for n in range(100):
+            some = np.zeros(1, row)
+            some["at_ms"], some["id"] = 1_700_000_000_000 + n, n
+            some["seq"] = committed(EVENTS, n + 1)
+            await store.slide(EVENTS, [b"user-000001"], some, [committed(EVENTS, n)])
+    assert (client.memory_usage("small:{0}:w:user-000001") or 9999) <= 3200
+
+
+@pytest.mark.parametrize("fields", range(1, 17))
+async def test_workers_from_before_refuse_a_log(client: Redis, fields: int) -> None:
+    """They ask for the bytes of a row, or older ones whether it is made of rows throughout."""
+    row = Schema(
+        name="any",
+        task_names=("t",),
+        types={"x": "t"},
+        fields=tuple(Field(name=f"f{n}", kind="ordinal", source="quantity") for n in range(fields)),
+    ).row
+    with ThreadPoolExecutor(1) as pool:
+        store = RedisWindows(client, f"refused{fields}", row, POLICY, executor=pool)
+        for n in range(60):
+            some = np.zeros(1, row)
+            some["at_ms"], some["id"], some["seq"] = 1000 + n, n, committed(EVENTS, n + 1)
+            await store.slide(EVENTS, [b"a"], some, [committed(EVENTS, max(0, n - 40))])
+            key = f"refused{fields}:{{0}}:w:a"
+            assert client.strlen(key) % row.itemsize
+            value = client.get(key)
+            assert isinstance(value, bytes)
+            assert int.from_bytes(value[:2], "little") != row.itemsize
 
 
 async def test_a_log_expires_also_if_the_clock_was_ahead_when_it_was_written(
@@ -93,14 +122,41 @@ async def test_a_log_expires_also_if_the_clock_was_ahead_when_it_was_written(
     assert client.ttl(key) <= 3601
 
 
-async def test_a_log_of_rows_alone_as_it_was_stored_once_is_gone_on_with(client: Redis) -> None:
-    history = [Act(1000 + n, n, n) for n in range(12)]
-    client.set("rows-alone:{0}:w:a", rows_of(history[:8]).tobytes())
+@pytest.mark.parametrize("headed", [False, True], ids=["rows alone", "with a head"])
+async def test_a_log_as_it_was_stored_once_is_gone_on_with(client: Redis, headed: bool) -> None:
+    """Rows as we have them, with ids and times of eight bytes."""
+    history = [Act(1000 + n, 2**63 + (n << 16) + n, n) for n in range(12)]
+    before, key = rows_of(history[:8]), f"once{headed}:{{0}}:w:a"
+    value = before.tobytes()
+    if headed:
+        head = struct.pack("<HI2sIHIq", 40, 10, b"\1L", 8, 1, client.time()[0], 1007)
+        front = head + struct.pack("<Q", committed(EVENTS, 8))
+        front += b"".join(int(id_).to_bytes(8, "little")[:2] for id_ in before["id"])
+        value = front.ljust(80, b"\0") + value + bytes(2 * 40 + 1)
+    client.set(key, value)
     with ThreadPoolExecutor(1) as pool:
-        store = RedisWindows(client, "rows-alone", ROW, POLICY, executor=pool)
+        store = RedisWindows(client, f"once{headed}", ROW, POLICY, executor=pool)
+        again = [(b"a", history[7])]
+        assert await slide(store, again, [committed(EVENTS, 0)]) == [history[4:8]]
         for at in (8, 9, 10):
             (found,) = await slide(store, [(b"a", history[at])], [committed(EVENTS, at)])
             assert found == history[at - 3 : at + 1]
+        repeated = [(b"a", Act(1011, history[8].id, 11))]
+        assert await slide(store, repeated, [committed(EVENTS, 11)]) == [DUPLICATE]
+
+
+async def test_ids_of_one_mark_or_of_all_but_the_mark_are_told_apart(client: Redis) -> None:
+    """The first two bytes of an id and the rest are kept in different places."""
+    ids = [0x1111_0000_0000_2222, 0x3333_0000_0000_2222, 0x1111_0000_0000_4444]
+    history = [Act(1000 + n, id_, n) for n, id_ in enumerate([*ids, *ids])]
+    for size in (1, 6):
+        with ThreadPoolExecutor(1) as pool:
+            store = RedisWindows(client, f"marks{size}", ROW, POLICY, executor=pool)
+            found: list[int | list[Act]] = []
+            for begin in range(0, 6, size):
+                batch = [(b"a", act) for act in history[begin : begin + size]]
+                found += await slide(store, batch, [committed(EVENTS, begin)])
+        assert found == [history[:1], history[:2], history[:3], *[DUPLICATE] * 3]
 
 
 class Meddling:

@@ -26,7 +26,7 @@ from stream_app.edges.redis_alerts import RedisAlertLog
 from stream_app.edges.redis_client import connect
 from stream_app.edges.redis_context import RedisContext
 from stream_app.edges.redis_state import RedisState
-from stream_app.edges.redis_windows import HEAD_BYTES, RedisWindows
+from stream_app.edges.redis_windows import HEAD_BYTES, NARROW, RedisWindows
 from stream_app.offline import Judged
 from stream_app.pipeline import Pipeline, Policies
 from stream_app.settings import Settings
@@ -220,6 +220,7 @@ def counters(redis: Redis, prefix: str) -> dict[bytes, list[bytes]]:
 
 
 def rows_of(log: bytes) -> list[bytes]:
-    size, slots, _, count, sources = struct.unpack_from("<HI2sIH", log)
+    form, slots, _, count, sources = struct.unpack_from("<HI2sIH", log)
+    size = form - NARROW
     base = -(-(HEAD_BYTES + 8 * sources + 2 * slots) // size) * size
     return [log[at : at + size] for at in range(base, base + count * size, size)]
