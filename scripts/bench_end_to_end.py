@@ -9,8 +9,8 @@ on this machine, producer and reader too: what they take, the worker lacks. Wind
 scorer) or as a shop's day left them (the shipped model on the CPU).
 
 A worker of a scorer and a delivery takes its loads one after the other, the smallest first, up to
-the first that it cannot keep up with: latency grows from the first to the second half of the
-stretch, or events are left without an outcome. Rounds are interleaved, each with new workers.
+the first that it cannot keep up with: latency grows within the stretch or has grown since the load
+began, or events are left without an outcome. Rounds are interleaved, each with new workers.
 
 Prints for each load the quantiles of all outcomes and of alerts, the cores that each part was busy
 on, and where the time went (medians), the same at the end as a table of all rounds:

@@ -26,8 +26,8 @@ HOLE: Final = "#" * 24  # where it goes
 PROBE_S: Final = 0.05
 TICK_S: Final = 0.001  # the producer looks for what is due this often
 PATIENCE_S: Final = 180.0
-BEHIND_MS: Final = 100.0  # more in the second half of a step than in the first, and
-BEHIND: Final = 1.5  # times as much: it cannot be kept up with
+BEHIND: Final = 0.05  # of a load: if latency grows by more than that, it cannot be kept up with
+WAITING: Final = 0.1  # of a load since it began: if so much waits in the middle, neither
 
 
 class Begun(NamedTuple):
@@ -37,6 +37,7 @@ class Begun(NamedTuple):
 class Sent(NamedTuple):
     """When the stretch was, and how punctual the producer."""
 
+    first_us: int  # when the step began
     begin_us: int
     end_us: int
     events: int
@@ -90,7 +91,7 @@ def send(
         producer.flush(PATIENCE_S)
         number += len(due_us)
         late_ms = float(np.quantile(late_us[first:], 0.99) / 1000)
-        stretch = int(due_us[first]), int(due_us[-1])
+        stretch = int(due_us[0]), int(due_us[first]), int(due_us[-1])
         answers.put(Sent(*stretch, len(due_us) - first, number, late_ms))
 
 
@@ -181,16 +182,19 @@ def judged(sent: Sent, seen: np.ndarray, outcomes: int) -> dict[str, Any]:
     aside = output == READ.index(Output.QUARANTINED)
     half = due < (sent.begin_us + sent.end_us) // 2
     sent_ms = _median(appended[cleaned] - due[cleaned])
-    halves = [_median((now - due)[~alert & some]) for some in (half, ~half)]
+    first_ms, second_ms = (_median((now - due)[~alert & some]) for some in (half, ~half))
+    apart_ms = (sent.end_us - sent.begin_us) / 2000
+    since_ms = (sent.begin_us - sent.first_us) / 1000 + apart_ms
+    grown = grows(first_ms, second_ms, apart_ms, since_ms)
     return {
         "events": sent.events,
         "outcomes": int((~alert).sum()),
         "producer late p99 ms": sent.late_p99_ms,
         "outcome ms": quantiles(whole_ms[~alert]),
         "alert ms": quantiles(whole_ms[alert]),
-        "first half p50 ms": halves[0],
-        "second half p50 ms": halves[1],
-        "kept up": outcomes >= sent.sent and not grows(*halves),
+        "first half p50 ms": first_ms,
+        "second half p50 ms": second_ms,
+        "kept up": outcomes >= sent.sent and not grown,
         "sent ms": sent_ms,
         "worked ms": _median(appended[aside] - due[aside]) - sent_ms,
         "read ms": _median(now[aside] - appended[aside]),
@@ -199,9 +203,13 @@ def judged(sent: Sent, seen: np.ndarray, outcomes: int) -> dict[str, Any]:
     }
 
 
-def grows(first_ms: float, second_ms: float) -> bool:
-    """Whether latency grew from the first half of a stretch to the second."""
-    return second_ms > first_ms * BEHIND and second_ms > first_ms + BEHIND_MS
+def grows(first_ms: float, second_ms: float, apart_ms: float, since_ms: float) -> bool:
+    """Whether latency grew between the halves of a stretch, whose middles are so far apart, or was
+    so high that it had grown since the step began. A worker that takes all that waits at once
+    answers it at once, so that latency falls for a while although the load is too high.
+    """
+    waits = (first_ms + second_ms) / 2 > WAITING * since_ms
+    return waits or second_ms - first_ms > BEHIND * apart_ms
 
 
 def _median(some_us: np.ndarray) -> float:
