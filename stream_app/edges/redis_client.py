@@ -84,12 +84,12 @@ def connect(
 
 
 async def values_of(
-    client: Client, executor: Executor, keys: Sequence[bytes]
+    client: Client, executor: Executor, keys: Sequence[bytes], at_once: int = _AT_ONCE
 ) -> list[bytes | None]:
-    """What keys of one hash slot hold, read off the event loop. Raises StoreUnavailable,
-    Misconfigured.
+    """What keys of one hash slot hold, read off the event loop, `at_once` by a command. Raises
+    StoreUnavailable, Misconfigured.
     """
-    parts = [keys[begin : begin + _AT_ONCE] for begin in range(0, len(keys), _AT_ONCE)]
+    parts = [keys[begin : begin + at_once] for begin in range(0, len(keys), at_once)]
     found = await replies_of(client, executor, [(b"MGET", *part) for part in parts])
     return [value for some in found for value in some]
 
@@ -156,6 +156,8 @@ class Script(Generic[Reply]):
 
 
 def _replies(client: Client, commands: Sequence[Sequence[bytes | int | str]]) -> list[Any]:
+    if len(commands) == 1:
+        return [client.execute_command(*commands[0])]
     pipeline = client.pipeline(transaction=False)
     for command in commands:
         pipeline.execute_command(*command)

@@ -43,19 +43,20 @@ from stream_app.edges.redis_client import Client, Script, values_of
 
 SHARDS: Final = 4
 CROWD_TTL_S: Final = 25 * 3600
+_AT_ONCE: Final = 1024  # crowds that one command reads: 256 bytes each
 TABLE_TTL_S: Final = 61 * 24 * 3600  # its epoch and the next one
 
 
 class _Shard(NamedTuple):
     """What a group did to the things of one shard: of each how many visits, the newest first."""
 
-    number: int
+    keys: list[bytes]
     things: NDArray[np.uint64]
     counts: Ints
     visits: Crowds  # of the first thing, of the second, ...
 
 
-def _shards(visits: Visits) -> list[_Shard]:
+def _shards(prefix: str, visits: Visits) -> list[_Shard]:
     event, kind = np.nonzero(visits.things)
     thing, visit = visits.things[event, kind], visits.visit[event]
     order = np.lexsort((~visit, thing))
@@ -64,7 +65,9 @@ def _shards(visits: Visits) -> list[_Shard]:
     found = []
     for number in np.unique(shard).tolist():
         things, counts = np.unique(thing[shard == number], return_counts=True)
-        found.append(_Shard(number, things, counts, visit[shard == number]))
+        head, names = f"{prefix}:{{c{number}}}:".encode(), things.tobytes()
+        keys = [head + names[at : at + 8] for at in range(0, len(names), 8)]
+        found.append(_Shard(keys, things, counts, visit[shard == number]))
     return found
 
 
@@ -98,7 +101,7 @@ class RedisContext:
         first, fresh = self._accounts.first_seen(partition, numbers.tolist(), seen)
         self._unwritten.update(fresh)
         visits = visits_of(self._plan, rows, numbers, first)
-        shards = _shards(visits)
+        shards = _shards(self._prefix, visits)
         known = await all_ended([self._crowds(shard) for shard in shards])
         things = [thing for shard in shards for thing in shard.things.tolist()]
         crowds = np.frombuffer(b"".join(known), ">u8").astype(np.uint64).reshape(-1, CAPACITY)
@@ -116,17 +119,13 @@ class RedisContext:
 
     async def _crowds(self, shard: _Shard) -> bytes:
         """As they are, CAPACITY visits of each thing."""
-        found = await values_of(self._client, self._executor, self._keys(shard))
+        found = await values_of(self._client, self._executor, shard.keys, _AT_ONCE)
         full = CAPACITY * 8
         return b"".join([(packed or b"").rjust(full, b"\0") for packed in found])
 
     async def _join_shard(self, shard: _Shard) -> None:
         counts, visits = shard.counts.astype("<u4").tobytes(), shard.visits.astype(">u8").tobytes()
-        await self._join(self._keys(shard), (KEPT, CROWD_TTL_S, counts, visits))
-
-    def _keys(self, shard: _Shard) -> list[bytes]:
-        head, names = f"{self._prefix}:{{c{shard.number}}}:".encode(), shard.things.tobytes()
-        return [head + names[at : at + 8] for at in range(0, len(names), 8)]
+        await self._join(shard.keys, (KEPT, CROWD_TTL_S, counts, visits))
 
     async def _load(self, table: Table) -> None:
         packed = await self._read([self._key(table)], ())
