@@ -8,7 +8,7 @@ from typing import Annotated
 from msgspec import Meta, Struct, field
 
 Id = Annotated[str, Meta(max_length=256)]
-MAX_TIME_MS = 1 << 47  # the year 6429; keeps every sum of times far inside an int64
+MAX_TIME_MS = (1 << 47) - 1  # the year 6429: six bytes, as windows are stored; sums fit an int64
 
 
 class Event(Struct, gc=False, kw_only=True):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from stream_app.core.errors import Misconfigured
+from stream_app.core.event import MAX_TIME_MS
 from stream_app.core.ports import WindowStore
 from stream_app.core.record import Source
 from stream_app.core.window import (
@@ -149,6 +150,19 @@ async def test_why_an_event_was_left_out_is_told_again(fresh_windows: Fresh) -> 
     first = await slide(store, batch, [])
     assert first[2:4] == [LATE, DUPLICATE]
     assert await slide(store, batch[2:], []) == first[2:]
+
+
+async def test_the_first_and_the_last_time_that_an_event_may_have_are_kept(
+    fresh_windows: Fresh,
+) -> None:
+    for size in (1, 4):
+        store = fresh_windows()
+        times = [0, MAX_TIME_MS - 1, MAX_TIME_MS, MAX_TIME_MS]
+        batch = [(b"a", Act(at_ms, n, n)) for n, at_ms in enumerate(times)]
+        found: list[int | list[Act]] = []
+        for begin in range(0, 4, size):
+            found += await slide(store, batch[begin : begin + size], [committed(EVENTS, begin)])
+        assert found == judge([act for _, act in batch], POLICY)
 
 
 async def test_no_events_are_no_error(fresh_windows: Fresh) -> None:
