@@ -11,6 +11,8 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from models.schema import Schema
+from models.schema import load as load_schema
 from stream_app.core.errors import BadBundle
 
 FORMAT: Final = 2
@@ -93,6 +95,12 @@ def prove(folder: Path, needed: Sequence[str], trusted: Collection[str]) -> Mani
 
         signature.check(folder, trusted)
     return manifest
+
+
+def schema_of(folder: Path, trusted: Collection[str]) -> Schema:
+    """The schema of a bundle that is proven, whose weights are not loaded. Raises BadBundle."""
+    prove(folder, ("schema.toml",), trusted)
+    return load_schema(folder / "schema.toml")
 
 
 def bad(folder: Path, what: str) -> BadBundle:

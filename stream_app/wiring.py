@@ -20,9 +20,8 @@ from models.bundle import load as load_bundle
 from models.counters.counting import CountingAlone
 from models.counters.kept import KeptCounting
 from models.encoding import SchemaEncoder
-from models.manifest import prove
+from models.manifest import schema_of
 from models.schema import Schema
-from models.schema import load as load_schema
 from models.scorer import BundleScorer
 from stream_app.agents import GroupPolicy, make_app
 from stream_app.core.context import NOTHING_ASKED, ContextPlan
@@ -55,7 +54,7 @@ from stream_app.monitor import Monitor
 from stream_app.offline import OfflineScorer
 from stream_app.partition import FlowPolicy
 from stream_app.pipeline import Pipeline, Policies
-from stream_app.settings import KafkaSettings, RedisSettings, ScorerSettings, Settings
+from stream_app.settings import KafkaSettings, RedisSettings, Settings
 from stream_app.transport.probe import check_transactions
 from stream_app.transport.transactional import TransactionalTransport
 from stream_app.transport.transactions import maker
@@ -84,7 +83,7 @@ def prepared_worker(settings: Settings) -> PreparedWorker:
 
     Raises Misconfigured, BadBundle: each says what is wrong and what to do.
     """
-    schema = schema_of(settings.scorer)
+    schema = schema_of(settings.scorer.bundle, settings.scorer.trusted_keys)
     width = 1 if schema.counters else settings.kafka.partitions
     found = asyncio.run(_look_around(settings, width))
     if schema.counters and found.inputs > 1:
@@ -97,12 +96,6 @@ def prepared_worker(settings: Settings) -> PreparedWorker:
     return PreparedWorker(
         worker_app(settings, scorer, encoder, found, schema.window, schema.context, schema), summary
     )
-
-
-def schema_of(chosen: ScorerSettings) -> Schema:
-    """The bundle's, which is checked, but its weights are not loaded. Raises BadBundle."""
-    prove(chosen.bundle, ("schema.toml",), chosen.trusted_keys)
-    return load_schema(chosen.bundle / "schema.toml")
 
 
 def split_counters(schema: Schema, partitions: int) -> str:

@@ -60,6 +60,7 @@ def audit(
         raise Misconfigured("--against and --model are two ways to the same: choose one")
     if (against or model) and forgotten:
         raise Misconfigured("where Redis lost its windows, scores rightly differ: no comparison")
+    from models.manifest import schema_of
     from stream_app.core.audit import audit as judge
     from stream_app.edges.auditing import gather
     from stream_app.edges.replaying import Range
@@ -74,7 +75,7 @@ def audit(
         from_ms=time_ms(from_time) if from_time else None,
         to_ms=time_ms(to_time) if to_time else None,
     )
-    schema = _schema(settings)
+    schema = schema_of(settings.scorer.bundle, settings.scorer.trusted_keys)
     rules = _rules(settings, schema)
     found = gather(kafka.librdkafka(), kafka.group, chosen, kafka.outputs())
     if (against or model) and schema.counters and not found.begins:
@@ -99,16 +100,6 @@ def audit(
         _show(report, found.waiting, compared)
     if not report.ok:
         raise typer.Exit(1)
-
-
-def _schema(settings: Settings) -> Schema:
-    """The bundle's, which is checked, but its weights are not loaded. Raises BadBundle."""
-    from models import manifest as manifests
-    from models import schema as schemas
-
-    scorer = settings.scorer
-    manifests.prove(scorer.bundle, ("schema.toml",), scorer.trusted_keys)
-    return schemas.load(scorer.bundle / "schema.toml")
 
 
 def _rules(settings: Settings, schema: Schema) -> Rules:
