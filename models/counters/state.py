@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from models.counters.act import Act
 from models.counters.keep import FORGET_S
 from models.counters.shopper import Shopper
 from models.counters.site import Further, Site
-from models.counters.things import Group, Item
+from models.counters.things import Group, Item, Thing
+
+Kind = TypeVar("Kind", bound=Thing)
 
 
 class State:
@@ -28,17 +32,17 @@ class State:
 
     def item(self, key: int, at_s: float) -> Item | None:
         """None for none; a new one if nobody came for long."""
-        if not key:
-            return None
-        found = self.items.get(key)
-        if found is None or at_s - found.at_s > FORGET_S:
-            found = self.items[key] = Item(at_s)
-        return found
+        return _thing(self.items, Item, key, at_s)
 
     def group(self, key: int, at_s: float) -> Group | None:
-        if not key:
-            return None
-        found = self.groups.get(key)
-        if found is None or at_s - found.at_s > FORGET_S:
-            found = self.groups[key] = Group(at_s)
-        return found
+        """Likewise."""
+        return _thing(self.groups, Group, key, at_s)
+
+
+def _thing(known: dict[int, Kind], make: type[Kind], key: int, at_s: float) -> Kind | None:
+    if not key:
+        return None
+    found = known.get(key)
+    if found is None or at_s - found.at_s > FORGET_S:
+        found = known[key] = make(at_s)
+    return found
