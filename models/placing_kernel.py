@@ -14,13 +14,14 @@ from torch import Tensor
 
 _BLOCK: Final = 64  # reads of a program
 # Any number: a kernel for each sort of them would be compiled in the middle of the work.
-_ANY: Final = ("begin", "count", "first", "asked", "token", "size", "all_lines")
+_ANY: Final = ("low", "begin", "count", "first", "asked", "token", "size", "all_lines")
 _ANYWHERE: Final = ("rows", "index", "which", "length_of", "read_at")
 
 
 def place(
     rows: Tensor,
     index: Tensor,
+    low: int,
     plan: tuple[Tensor, Tensor, Tensor],
     lines: slice,
     windows: slice,
@@ -29,17 +30,18 @@ def place(
 ) -> None:
     """A pass over `lines` and the `windows` that are read off them.
 
-    `rows` (rows, words) int64; `index` (windows, size) int32 into them, right-aligned; `plan`
-    int64: (lines,) which window each is, (lines,) its length, (windows,) tokens of those that are
-    read; `token`: the first of this pass. Filled are `into`: (lines, longest, words), left-aligned,
-    (lines,) lengths, 0 from the last one on, and (reads,), all int64.
+    `rows` (rows, words) int64, the first of them number `low`; `index` (windows, size) int32, the
+    numbers of a window's rows, right-aligned; `plan` int64: (lines,) which window each is, (lines,)
+    its length, (windows,) tokens of those that are read; `token`: the first of this pass. Filled
+    are `into`: (lines, longest, words), left-aligned, (lines,) lengths, 0 from the last one on, and
+    (reads,), all int64.
     """
     words, lengths, read = into
     _, longest, width = words.shape
     asked = windows.stop - windows.start
     grid = len(lengths) + triton.cdiv(asked, _BLOCK)
     _place[(grid,)](
-        rows, index, *plan, words, lengths, read, lines.start, lines.stop - lines.start,
+        rows, index, low, *plan, words, lengths, read, lines.start, lines.stop - lines.start,
         windows.start, asked, token, index.shape[1], len(lengths), longest,
         triton.next_power_of_2(longest), width, _BLOCK,
     )  # fmt: skip
@@ -47,8 +49,8 @@ def place(
 
 @triton.jit(do_not_specialize=_ANY, do_not_specialize_on_alignment=_ANYWHERE)  # type: ignore[untyped-decorator]
 def _place(  # type: ignore[no-untyped-def]
-    rows, index, which, length_of, read_at, words, lengths, read, begin, count, first, asked, token,
-    size, all_lines, LONGEST: tl.constexpr, PLACES: tl.constexpr, WIDTH: tl.constexpr,
+    rows, index, low, which, length_of, read_at, words, lengths, read, begin, count, first, asked,
+    token, size, all_lines, LONGEST: tl.constexpr, PLACES: tl.constexpr, WIDTH: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     line = tl.program_id(0)
@@ -59,7 +61,7 @@ def _place(  # type: ignore[no-untyped-def]
         tl.store(lengths + line, length)
         held = index + tl.load(which + begin + line) * size
         row = tl.load(held + tl.minimum(place + size - length, size - 1), mask=inside, other=0)
-        row = row.to(tl.int64) * WIDTH
+        row = (row - low).to(tl.int64) * WIDTH
         to = words + (line.to(tl.int64) * LONGEST + place) * WIDTH
         for word in tl.static_range(WIDTH):
             tl.store(to + word, tl.load(rows + row + word, mask=inside, other=0), mask=inside)

@@ -8,7 +8,10 @@ bucket: all graphs share theirs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -28,6 +31,7 @@ _SMALLEST: Final = 512
 _STEPS: Final = 4  # buckets from a size to twice that
 _FINE: Final = 16_384  # tokens up to which there are twice as many: somebody waits for such passes
 _FEW: Final = 2048  # windows that the host compares sooner than the device
+_AHEAD: Final = 2  # batches that are prepared at once
 
 
 class Cut(NamedTuple):
@@ -82,8 +86,9 @@ class _Ready(NamedTuple):
 
     order: Lines
     cuts: list[Cut]
+    low: int  # the number of the first of the rows
     rows: Tensor  # (rows, words)
-    rows_of: Tensor  # (windows, size) into the rows, right-aligned
+    rows_of: Tensor  # (windows, size) numbers of rows, right-aligned
     lines: Tensor  # (lines,) as in `order`
     lengths: Tensor  # (lines,)
     read: Tensor  # (windows,) in the order of `order.windows`: their own events' tokens
@@ -142,17 +147,31 @@ class RecordedReader:
 
     def run(self, windows: Windows) -> Raw:
         """As `inference.run`."""
+        parts = [slice(at, at + self.most) for at in range(0, len(windows), self.most)]
+        batches = [Windows(windows.rows, windows.index[p], windows.length[p]) for p in parts]
+        if len(batches) == 1:
+            return self.begin(batches[0]).collect()
         found = [np.empty((0, self._told), np.float32)]
-        begun: Reading | None = None
-        for at in range(0, len(windows), self.most):
-            some = slice(at, at + self.most)
-            next_ = self.begin(Windows(windows.rows, windows.index[some], windows.length[some]))
-            if begun is not None:
-                found.append(begun.numbers())
-            begun = next_
-        if begun is not None:
-            found.append(begun.numbers())
+        begun: deque[Reading] = deque()
+        for ready in self._sent_ahead(batches):
+            with torch.inference_mode():
+                begun.append(Reading(ready.order, self._likelihood, *self._started(ready)))
+            if len(begun) > 1:
+                found.append(begun.popleft().numbers())
+        found += [reading.numbers() for reading in begun]
         return _raw(np.concatenate(found), self._likelihood)
+
+    def _sent_ahead(self, batches: Sequence[Windows]) -> Iterator[_Ready]:
+        """Of large batches the host takes longer than the device of a small encoder: so two are
+        prepared at once, while a third one is computed.
+        """
+        with ThreadPoolExecutor(_AHEAD) as hosts:
+            sent = deque(hosts.submit(self._sent, batch) for batch in batches[:_AHEAD])
+            left = iter(batches[_AHEAD:])
+            while sent:
+                ready = sent.popleft().result()
+                sent.extend(hosts.submit(self._sent, batch) for batch in islice(left, 1))
+                yield ready
 
     @torch.inference_mode()
     def begin(self, windows: Windows) -> Reading:
@@ -160,10 +179,11 @@ class RecordedReader:
         ready = self._sent(windows)
         return Reading(ready.order, self._likelihood, *self._started(ready))
 
+    @torch.inference_mode()
     def _sent(self, windows: Windows) -> _Ready:
         first, last = max(0, int(windows.index.min())), int(windows.index.max())
         rows = words(windows.rows[first : last + 1]).numpy()
-        index = np.subtract(windows.index, first, dtype=np.int32, casting="unsafe")
+        index = windows.index.astype(np.int32, copy=False)
         if len(windows) <= _FEW:
             order = lines_of(windows, shared=True)
             tokens, plan = _plan(windows, order)
@@ -178,7 +198,7 @@ class RecordedReader:
             here.wait_stream(self._ahead)
             for tensor in there:
                 tensor.record_stream(here)
-        return _Ready(order, list(cut(order, tokens, self._sizes)), *there)
+        return _Ready(order, list(cut(order, tokens, self._sizes)), first, *there)
 
     def _started(self, ready: _Ready) -> tuple[Tensor, torch.cuda.Event]:
         """(windows, numbers) in the order of the lines, on the host once the event has come."""
@@ -188,8 +208,8 @@ class RecordedReader:
         plan = ready.lines, ready.lengths, ready.read
         for one in ready.cuts:
             to = self._recorded[one.bucket]
-            into = to.words, to.lengths, to.read
-            place(ready.rows, ready.rows_of, plan, one.lines, one.windows, one.first, into)
+            which, into = (one.lines, one.windows, one.first), (to.words, to.lengths, to.read)
+            place(ready.rows, ready.rows_of, ready.low, plan, *which, into)
             to.graph.replay()
             asked = one.windows.stop - one.windows.start
             host[one.windows].copy_(to.found[:asked], non_blocking=True)
@@ -221,9 +241,8 @@ class RecordedReader:
         read = torch.zeros(size.reads, dtype=torch.int64, device=device)
         one, none = slice(0, 1), read.new_zeros(1)  # a line of one event
         rows_of = none.int()[:, None]
-        place(
-            held[0, :1].clone(), rows_of, (none, none + 1, none), one, one, 0, (held, lengths, read)
-        )
+        plan = none, none + 1, none
+        place(held[0, :1].clone(), rows_of, 0, plan, one, one, 0, (held, lengths, read))
         aside = _stream(device)
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):

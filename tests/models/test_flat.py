@@ -86,16 +86,16 @@ def test_attention_stays_within_a_window_of_any_length() -> None:
 
 
 def test_what_a_pass_reads_is_put_in_its_place() -> None:
-    dice, size, longest, width = np.random.default_rng(0), 5, 6, 3
+    dice, size, longest, width, low = np.random.default_rng(0), 5, 6, 3, 7
     rows = torch.from_numpy(dice.integers(1, 1000, (40, width)))
-    index = torch.from_numpy(dice.integers(0, 40, (4, size)).astype(np.int32))
+    index = torch.from_numpy(low + dice.integers(0, 40, (4, size)).astype(np.int32))
     plan = torch.tensor([3, 1, 0]), torch.tensor([5, 4, 2]), torch.arange(100, 200)
     words, lengths = torch.zeros(4, longest, width).long(), torch.full((4,), 7)
     read = torch.full((90,), -1)
-    place(rows, index, plan, slice(1, 3), slice(10, 90), 105, (words, lengths, read))
+    place(rows, index, low, plan, slice(1, 3), slice(10, 90), 105, (words, lengths, read))
     assert lengths.tolist() == [4, 2, 0, 0]
-    assert torch.equal(words[0, :4], rows[index[1, 1:].long()])
-    assert torch.equal(words[1, :2], rows[index[0, 3:].long()])
+    assert torch.equal(words[0, :4], rows[index[1, 1:].long() - low])
+    assert torch.equal(words[1, :2], rows[index[0, 3:].long() - low])
     assert read.tolist() == [*range(5, 85), *[-1] * 10]
 
 
