@@ -2,7 +2,7 @@
 
 With causal attention a window that is the beginning of another one costs nothing: the windows of a
 user's events j, j+1, ... begin at the same row until the log is longer than a window, so one pass
-over the longest answers for all. What is left is sorted by length, so that little is filling.
+over the longest answers for all. Rectangles are cut of lines sorted by length: little is filling.
 
     index of three windows        passes
     r4                            r4 r5 r6    -> read at 0, 1 and 2
@@ -54,35 +54,39 @@ def compact(windows: Windows) -> Windows:
 
 
 class Lines(Struct, frozen=True):
-    """Which windows are computed, and who is read off them. Longest first."""
+    """Which windows are computed, and who is read off them."""
 
     lines: Ints  # (lines,) positions in the batch
     windows: Ints  # (windows,) positions in the batch, in the order of their lines
     ends: Ints  # (lines,) of `windows`: where those of a line end
 
 
-def lines_of(windows: Windows, shared: bool, index: Tensor | None = None) -> Lines:
+def lines_of(
+    windows: Windows, shared: bool, index: Tensor | None = None, sort: bool = False
+) -> Lines:
     """`shared`: causal, so that a window that begins another one is read off that one.
 
     `index`: that of the windows where a GPU has it already and shall compare; else the host does.
+    `sort`: longest first, for rectangles with little filling; else as they stand in the batch, long
+    ones among short ones, so that passes without filling are full of events and not of lines.
     """
     leader = np.arange(len(windows))
     if shared and len(windows):
         leader = _leaders(windows, index)
     readers = np.bincount(leader, minlength=len(windows))
     lines = np.flatnonzero(readers)
-    lines = lines[np.argsort(-windows.length[lines], kind="stable")]
+    if sort:
+        lines = lines[_ascending(-windows.length[lines])]
     rank = np.empty(len(windows), np.int64)
     rank[lines] = np.arange(len(lines))
-    followers = np.argsort(rank[leader] * len(windows) + np.arange(len(windows)))
-    return Lines(lines, followers, np.cumsum(readers[lines]))
+    return Lines(lines, _ascending(rank[leader]), np.cumsum(readers[lines]))
 
 
 def passes(windows: Windows, budget: int, shared: bool) -> Iterator[Pass]:
     """Passes of at most `budget` events each (a single window may be larger). `shared`: causal."""
     if not len(windows):
         return
-    order = lines_of(windows, shared)
+    order = lines_of(windows, shared, sort=True)
     begin = 0
     while begin < len(order.lines):
         width = int(windows.length[order.lines[begin]])
@@ -110,7 +114,7 @@ def _leaders(windows: Windows, index: Tensor | None) -> Ints:
     """For each window one that it is, or begins: the longest that has the same first row."""
     count, size = windows.index.shape
     first = windows.index[np.arange(count), size - windows.length].astype(np.int64)
-    order = np.argsort(first * (size + 1) + windows.length)
+    order = _ascending(first * (size + 1) + windows.length)
     ends = np.flatnonzero(np.append(first[order][1:] != first[order][:-1], True))
     leader = np.empty(count, np.int64)
     leader[order] = np.repeat(order[ends], np.diff(ends, prepend=-1))
@@ -120,6 +124,13 @@ def _leaders(windows: Windows, index: Tensor | None) -> Ints:
     strangers = follower[~_begins(windows, index, follower, leader[follower])]
     leader[strangers] = strangers  # rows out of order: the same first row, but other ones after it
     return leader
+
+
+def _ascending(keys: Ints) -> Ints:
+    """A stable argsort of small numbers: as a sort of keys with their places, in half the time."""
+    places = np.arange(len(keys))
+    bits = len(keys).bit_length()
+    return np.sort(keys << bits | places) & ((1 << bits) - 1)
 
 
 def _begins(windows: Windows, index: Tensor | None, some: Ints, others: Ints) -> NDArray[np.bool_]:

@@ -22,7 +22,8 @@ def made(*rows: list[int]) -> Windows:
 
 
 def test_a_window_that_begins_another_one_is_read_off_it() -> None:
-    order = lines_of(made([4], [7, 8], [4, 5, 6], [4, 5], [7, 8]), shared=True)
+    windows = made([4], [7, 8], [4, 5, 6], [4, 5], [7, 8])
+    order = lines_of(windows, shared=True, sort=True)
     assert order.lines.tolist() in ([2, 1], [2, 4])
     assert sorted(order.windows[:3].tolist()) == [0, 2, 3]
     assert sorted(order.windows[3:].tolist()) == [1, 4]
@@ -30,10 +31,20 @@ def test_a_window_that_begins_another_one_is_read_off_it() -> None:
 
 
 def test_the_same_first_row_is_not_enough() -> None:
-    order = lines_of(made([4, 9], [4, 5, 6], [4, 5]), shared=True)
+    order = lines_of(made([4, 9], [4, 5, 6], [4, 5]), shared=True, sort=True)
     assert order.lines.tolist() == [1, 0]
     assert sorted(order.windows[:2].tolist()) == [1, 2]
     assert order.windows[2:].tolist() == [0]
+
+
+def test_lines_stay_as_they_stand_unless_the_longest_shall_come_first() -> None:
+    windows = made([4, 9], [5], [1, 2, 3], [4], [6, 7])
+    order = lines_of(windows, shared=True)
+    assert order.lines.tolist() == [0, 1, 2, 4]
+    assert order.windows.tolist() == [0, 3, 1, 2, 4]
+    assert order.ends.tolist() == [2, 3, 4, 5]
+    order = lines_of(windows, shared=True, sort=True)
+    assert order.lines.tolist() == [2, 0, 4, 1]
 
 
 def test_a_tensor_of_the_windows_tells_the_same(dataset: Dataset, some: np.ndarray) -> None:
