@@ -9,7 +9,9 @@ overlap), `backlog`, events as they came, and `apart`, those of `spread` with ro
 that nothing is shared.
 Ways: `packed` (as the scorer does it, the surprise told too: models.inference.run on a CPU,
 models.recorded on CUDA), `padded` (batches of 32 filled up to 64 events, fp32), `padded bf16` (CUDA
-alone) and `alone` (each window by itself, filled up to 64). Prints medians over the rounds, the
+alone), `onnx` (CUDA alone, where onnxruntime-gpu is there: batches of 512 filled so, the encoder by
+ONNX Runtime in fp16, all else as in `padded bf16`) and `alone` (each window by itself, filled up to
+64). Prints medians over the rounds, the
 largest difference of a logit from those of `alone`, the share of the device's matmul ceiling if
 every window had been computed by itself (true of `apart` alone: what windows share is computed
 once), how long it took to be ready, and latencies of small batches.
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import importlib.util
 import json
 import platform
 import statistics
@@ -50,10 +53,12 @@ from models.recorded import RecordedReader
 from models.simulate.config import SimulationConfig
 from models.simulate.shop import simulate
 from models.statistics import gather_statistics
+from scripts.benchmarks.exported import OnnxOnCuda
 from stream_app.core.window import WindowPolicy, Windows
 
 FULL: Final = 64  # events that a padded window has
 BATCH: Final = 32
+LARGE: Final = 512
 CEILING: Final = {"cuda": 8192, "cpu": 1024}  # side of the matrices
 Way = Callable[[Windows], np.ndarray]
 
@@ -81,8 +86,9 @@ def main() -> None:
         began = time.perf_counter()
         ours = our_way(network, device, told)
         ready_s = time.perf_counter() - began
+        onnx = onnx_way(network, device)
         for sort, windows in batches_of(data.windows, told.windows).items():
-            one = measure(network, ours, windows, device, told)
+            one = measure(network, ours, onnx, windows, device, told)
             one["share of the ceiling"] = one["packed"] * one["FLOP a window"] / ceiling
             found.append({"preset": preset, "batch": sort, "ready s": ready_s, **one})
             print(json.dumps(found[-1]), flush=True)
@@ -137,9 +143,21 @@ def our_way(network: Network, device: torch.device, told: argparse.Namespace) ->
     return lambda some: reader.run(some).logits
 
 
+def onnx_way(network: Network, device: torch.device) -> OnnxOnCuda | None:
+    """None where it cannot be: a CPU, or no onnxruntime that knows CUDA."""
+    if device.type == "cpu" or importlib.util.find_spec("onnxruntime") is None:
+        return None
+    try:
+        return OnnxOnCuda(copy.deepcopy(network.encoder).cpu())
+    except ImportError as error:
+        print(f"without ONNX Runtime: {error}")
+        return None
+
+
 def measure(
     network: Network,
     ours: Way,
+    onnx: OnnxOnCuda | None,
     windows: Windows,
     device: torch.device,
     told: argparse.Namespace,
@@ -152,6 +170,9 @@ def measure(
     }
     if device.type == "cuda":
         ways["padded bf16"] = told.padded, lambda some: padded(network, some, device, BATCH, True)
+    if onnx is not None:
+        count = 8 * LARGE
+        ways["onnx"] = count, lambda some: padded(network, some, device, LARGE, True, onnx)
     rates: dict[str, list[float]] = {name: [] for name in ways}
     said: dict[str, np.ndarray] = {}
     for round_ in range(-1, told.rounds):  # the first one warms up
@@ -173,10 +194,20 @@ def measure(
         "least times alone": float(np.min(np.divide(rates["packed"], rates["alone"]))),
         "least times padded": float(np.min(np.divide(rates["packed"], rates["padded"]))),
         "largest difference": float(np.abs(said["packed"][:count] - said["alone"]).max()),
+        **(_beside(said, middle) if onnx is not None else {}),
         "FLOP a window": flops_of(network, windows, device),
         "small batch p50 ms": float(np.quantile(small, 0.5)),
         "small batch p99 ms": float(np.quantile(small, 0.99)),
         "small batch max ms": float(max(small)),
+    }
+
+
+def _beside(said: dict[str, np.ndarray], middle: dict[str, float]) -> dict[str, float]:
+    """ONNX Runtime: how far it is from `alone`, and how much slower than `packed`."""
+    count = len(said["alone"])
+    return {
+        "times onnx": middle["packed"] / middle["onnx"],
+        "largest difference of onnx": float(np.abs(said["onnx"][:count] - said["alone"]).max()),
     }
 
 
@@ -194,7 +225,12 @@ def small_ms(ours: Way, windows: Windows, told: argparse.Namespace) -> list[floa
 
 
 def padded(
-    network: Network, windows: Windows, device: torch.device, size: int, half: bool
+    network: Network,
+    windows: Windows,
+    device: torch.device,
+    size: int,
+    half: bool,
+    encoder: OnnxOnCuda | None = None,
 ) -> np.ndarray:
     """(windows, tasks) logits in batches of `size`, every window filled up to FULL events."""
     found = []
@@ -207,9 +243,10 @@ def padded(
             shape = index.shape
             window = Columns(*(c.view(*shape, *c.shape[1:]).to(device) for c in held))
             length = torch.from_numpy(windows.length[which]).to(device)
-            hidden, _ = network(window, length)
+            tokens, own = network.embed(network.inputs(window, network.describe(window)))
+            states = network.encode(tokens, length) if encoder is None else encoder(tokens)
             at = torch.arange(len(which), device=device), length - 1
-            logits = network.logits(hidden.states[at], hidden.own[at])
+            logits = network.logits(states[at], own[at])
             found.append(logits.cpu().numpy())
     return np.concatenate(found)
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import io
 import statistics
 import time
 from collections.abc import Callable
@@ -35,28 +34,11 @@ from models.packed_linear import packed
 from models.simulate.config import SimulationConfig
 from models.simulate.shop import simulate
 from models.statistics import gather_statistics
+from scripts.benchmarks.exported import Causal, exported
 from stream_app.core.window import WindowPolicy
 
 CPU: Final = torch.device("cpu")
 Way = Callable[[Tensor], Any]
-
-
-class Causal(nn.Module):
-    """The encoder with its mask as a part of the graph, so that it can be exported."""
-
-    def __init__(self, bert: Any) -> None:
-        super().__init__()
-        self.bert = bert
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        events = tokens.shape[1]
-        place = torch.arange(events)
-        mask = (place[None, :] <= place[:, None])[None, None]
-        known = self.bert.embeddings(inputs_embeds=tokens)
-        for layer in self.bert.encoder.layer:
-            known = layer(known, mask)
-        found: Tensor = known
-        return found
 
 
 def ways(network: Network, threads: int, trial: Tensor) -> dict[str, Way]:
@@ -124,27 +106,12 @@ def _jagged(module: Any) -> Way:
     return way
 
 
-def _exported(module: Any) -> bytes:
-    file = io.BytesIO()
-    torch.onnx.export(
-        Causal(module).eval(),
-        (torch.zeros(3, 5, module.config.hidden_size),),
-        file,  # type: ignore[arg-type]
-        input_names=["tokens"],
-        output_names=["states"],
-        dynamic_axes={"tokens": {0: "lines", 1: "events"}, "states": {0: "lines", 1: "events"}},
-        opset_version=17,
-        dynamo=False,
-    )
-    return file.getvalue()
-
-
 def _onnx_runtime(module: Any, threads: int) -> Way:
     import onnxruntime  # type: ignore[import-not-found]
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(_exported(module), options)
+    session = onnxruntime.InferenceSession(exported(module), options)
     return lambda tokens: session.run(None, {"tokens": tokens.numpy()})[0]
 
 
@@ -152,7 +119,7 @@ def _openvino(module: Any, threads: int) -> Way:
     import openvino  # type: ignore[import-not-found]
 
     core = openvino.Core()
-    model = core.read_model(_exported(module))
+    model = core.read_model(exported(module))
     hints = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
     request = core.compile_model(model, "CPU", hints).create_infer_request()
     return lambda tokens: request.infer({"tokens": tokens.numpy()})["states"]
