@@ -40,6 +40,7 @@ GIVE_UP_S: Final = 60.0  # of trouble without a transaction in between
 PAUSE_S: Final = 0.5
 FENCED_PAUSE_S: Final = 1.0  # if the partition is no longer ours, we are told in this time
 CLOSE_S: Final = 2.0  # for the transaction that is under way
+IDLE_S: Final = 5.0  # that a transaction waits for its first outputs
 HOPELESS: Final = (  # it would go wrong for ever
     MessageSizeTooLargeError,
     TopicAuthorizationFailedError,
@@ -154,12 +155,14 @@ class Lane:
 
     async def _serve(self) -> None:
         """Transactions, one after another, until one fails. One takes all groups that wait: what
-        it costs beside its outputs, four answers of the broker, is the same for any number.
+        it costs beside its outputs, five answers of the broker, is the same for any number.
         """
         while True:
-            while not self._jobs:
-                self._arrived.clear()
-                await self._arrived.wait()
+            if self.state is State.RUNNING:
+                await self._transactions.begin()
+            if not await self._arrived_within(IDLE_S):
+                await self._transactions.leave()
+                await self._arrived_within(None)
             jobs = list(self._jobs)
             # Whoever opened later has committed offsets that we have not seen.
             assert self._transactions.epoch == self._epoch, "opened without seeking"
@@ -168,6 +171,15 @@ class Lane:
             self._trouble_since = None
             for _ in jobs:
                 self._finish()
+
+    async def _arrived_within(self, seconds: float | None) -> bool:
+        """Whether a job waits, or comes in time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self._jobs:
+                    self._arrived.clear()
+                    await self._arrived.wait()
+        return bool(self._jobs)
 
     async def _recover(self, error: Exception) -> None:
         """Back to `assigned`; the end, if partitions are being taken away or it is hopeless."""

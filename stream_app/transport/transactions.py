@@ -17,6 +17,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import aiokafka
+from aiokafka.client import CoordinationType
+from aiokafka.producer.sender import AddOffsetsToTxnHandler
 from aiokafka.producer.transaction_manager import TransactionState
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
@@ -27,6 +29,8 @@ OPEN_S: Final = 15.0
 TRANSACTION_S: Final = 15.0  # then it is given up here, before the broker does so
 BROKER_TIMEOUT_S: Final = 20.0  # then the broker aborts what its owner left, if nobody reopens it
 ABORT_S: Final = 2.0
+RETRY_FIRST_S: Final = 0.004  # the broker still writes where the last one ended: it takes so long
+RETRY_LAST_S: Final = 0.05
 
 Write = Callable[[Any], Awaitable[Sequence[Awaitable[Any]]]]  # aiokafka producer -> deliveries
 Make = Callable[[str], Any]  # transactional id -> aiokafka producer, not started
@@ -47,7 +51,7 @@ def maker(connection: Mapping[str, Any], **settings: Any) -> Make:
             transactional_id=identity,
             transaction_timeout_ms=round(BROKER_TIMEOUT_S * 1000),
             linger_ms=0,
-            retry_backoff_ms=50,
+            retry_backoff_ms=round(RETRY_LAST_S * 1000),
             **settings,
             **connection,
         )
@@ -90,20 +94,54 @@ class Transactions:
             raise
         self._producer = producer
 
-    async def commit(self, write: Write, next_offset: int) -> None:
-        """Outputs that `write` hands to the producer, and `next_offset` as the group's offset.
+    async def begin(self) -> None:
+        """Ahead of the outputs: that the broker is asked whether it is done with the last one, and
+        told that there will be offsets, is nothing that readers wait for. Twice is as once.
 
         Raises KafkaError, TimeoutError.
         """
         producer = self._producer
         assert producer is not None, "open it first"
+        manager = producer._txn_manager
+        if manager.is_in_transaction():
+            return
         async with asyncio.timeout(TRANSACTION_S):
             await producer.begin_transaction()
+            await self._announce_offsets(producer._sender)
+            if not manager.is_in_transaction():
+                await manager.wait_for_transaction_end()  # raises why not
+
+    async def _announce_offsets(self, sender: Any) -> None:
+        """aiokafka would do it with the offsets, and wait ten times as long as it takes where the
+        broker is not done with the last transaction.
+        """
+        handler = AddOffsetsToTxnHandler(sender, self._group)
+        handler._default_backoff = RETRY_FIRST_S
+        transaction = CoordinationType.TRANSACTION, self.id
+        while not await handler.do(await sender._find_coordinator(*transaction)):
+            handler._default_backoff = min(2 * handler._default_backoff, RETRY_LAST_S)
+
+    async def commit(self, write: Write, next_offset: int) -> None:
+        """Outputs that `write` hands to the producer, and `next_offset` as the group's offset.
+
+        Raises KafkaError, TimeoutError.
+        """
+        await self.begin()
+        producer = self._producer
+        async with asyncio.timeout(TRANSACTION_S):
             await all_ended(await write(producer))  # aiokafka would commit without what failed
             # Not beside the outputs: brokers since 3.6 then refuse one of the two for a while.
             offsets = {self._place: OffsetAndMetadata(next_offset, "")}
             await producer.send_offsets_to_transaction(offsets, self._group)
             await producer.commit_transaction()
+
+    async def leave(self) -> None:
+        """End a transaction that was begun and has nothing in it, before the broker does so, which
+        shuts out its owner. Raises KafkaError, TimeoutError.
+        """
+        if self._producer._txn_manager.is_in_transaction():
+            async with asyncio.timeout(TRANSACTION_S):
+                await self._producer.abort_transaction()
 
     async def abort(self) -> None:
         """End what is open, so that readers need not wait for it; not for long if that fails.

@@ -319,6 +319,8 @@ class Producer:
         self.calls: list[str] = []
         self.offsets: Mapping[TopicPartition, OffsetAndMetadata] = {}
         self._fails, self._hangs = fails, hangs
+        self._txn_manager = SimpleNamespace(is_in_transaction=lambda: False)
+        self._sender = self
 
     async def _call(self, name: str) -> None:
         self.calls.append(name)
@@ -332,6 +334,7 @@ class Producer:
 
     async def begin_transaction(self) -> None:
         await self._call("begin")
+        self._txn_manager.is_in_transaction = lambda: True
 
     async def send_offsets_to_transaction(
         self, offsets: Mapping[TopicPartition, OffsetAndMetadata], group: str
@@ -343,8 +346,13 @@ class Producer:
         await self._call("commit")
 
 
+class Announcing(Transactions):
+    async def _announce_offsets(self, sender: Any) -> None:
+        await sender._call("announce")
+
+
 async def committed(producer: Producer) -> None:
-    transactions = Transactions("g", Source(*TP0), lambda _: producer)
+    transactions = Announcing("g", Source(*TP0), lambda _: producer)
     await transactions.open()
 
     async def write(_: Any) -> list[Awaitable[None]]:
@@ -361,11 +369,14 @@ async def committed(producer: Producer) -> None:
 async def test_offsets_go_after_the_outputs_are_confirmed_and_are_of_one_partition() -> None:
     producer = Producer()
     await committed(producer)
-    assert producer.calls == ["start", "begin", "outputs", "confirmed", "offsets", "commit"]
+    before = ["start", "begin", "announce", "outputs", "confirmed"]
+    assert producer.calls == [*before, "offsets", "commit"]
     assert producer.offsets == {TopicPartition(*TP0): OffsetAndMetadata(5, "")}
 
 
-@pytest.mark.parametrize("fails", ["begin", "outputs", "confirmed", "offsets", "commit"])
+@pytest.mark.parametrize(
+    "fails", ["begin", "announce", "outputs", "confirmed", "offsets", "commit"]
+)
 async def test_errors_of_a_transaction_come_out_wherever_they_are(fails: str) -> None:
     producer = Producer(fails=fails)
     with pytest.raises(UnknownTopicOrPartitionError):
@@ -373,7 +384,7 @@ async def test_errors_of_a_transaction_come_out_wherever_they_are(fails: str) ->
     assert producer.calls[-1] == fails  # and nothing is asked for after it
 
 
-@pytest.mark.parametrize("hangs", ["begin", "confirmed", "offsets", "commit"])
+@pytest.mark.parametrize("hangs", ["begin", "announce", "confirmed", "offsets", "commit"])
 async def test_a_transaction_that_hangs_has_an_end(
     hangs: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

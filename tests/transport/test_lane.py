@@ -23,8 +23,10 @@ class Scene:
         self.calls: list[str] = []
         self.committed = 10
         self.opened = 0
+        self.begun = 0
         self.crashes: list[BaseException] = []
         self.troubles: list[Exception] = []  # of the next transactions
+        self.refusals: list[Exception] = []  # to begin one
         self.opening = asyncio.Event()
         if opens:
             self.opening.set()
@@ -42,6 +44,14 @@ class Scene:
         await self.opening.wait()
         self.opened += 1
         self.calls.append("open")
+
+    async def begin(self) -> None:
+        if self.refusals:
+            raise self.refusals.pop(0)
+        self.begun += 1
+
+    async def leave(self) -> None:
+        self.calls.append("leave")
 
     async def commit(self, write: Any, next_offset: int) -> None:
         await write(None)
@@ -115,6 +125,29 @@ async def test_groups_that_wait_are_committed_together_in_their_order(scene: Sce
     await asyncio.gather(*groups)
     assert scene.calls[2:] == ["commit 12", "write 15", "write 20", "commit 20"]
     assert scene.lane.committed == 20
+
+
+async def test_a_transaction_is_begun_ahead_and_left_before_the_broker_ends_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_app.transport.lane, "IDLE_S", 0.02)
+    await scene.until(State.RUNNING)
+    await asyncio.sleep(0)
+    assert (scene.begun, scene.calls[2:]) == (1, [])
+    await scene.submit(12)
+    await asyncio.sleep(0.1)
+    assert (scene.begun, scene.calls[2:]) == (2, ["commit 12", "leave"]), "left once"
+    await scene.submit(15)
+    assert scene.calls[4:] == ["commit 15"]
+
+
+async def test_a_beginning_that_fails_is_as_a_transaction_that_fails(scene: Scene) -> None:
+    await scene.until(State.RUNNING)
+    scene.refusals = [ProducerFenced()]
+    await scene.submit(12)
+    await asyncio.sleep(0.05)
+    await scene.until(State.RUNNING)
+    assert scene.calls[2:] == ["commit 12", "rewind", "drop", "open", "seek 12"]
 
 
 def noted(scene: Scene, offset: int) -> Any:

@@ -44,6 +44,8 @@ class PlayedTransactions:
         await self.opening.wait()
         self.epoch = (1, self.epoch[1] + 1)
 
+    async def begin(self) -> None: ...
+
     async def commit(self, write: Callable[[Any], Awaitable[Any]], next_offset: int) -> None:
         await write(None)
         if self.troubles:

@@ -10,12 +10,21 @@ from typing import Any
 
 import aiokafka
 import pytest
+from aiokafka.client import CoordinationType
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.producer.sender import AddOffsetsToTxnHandler
 from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.structs import TopicPartition
 
 from stream_app.core.record import Source
-from stream_app.transport.transactions import Transactions, Write, maker, transactional_id
+from stream_app.transport.transactions import (
+    RETRY_FIRST_S,
+    RETRY_LAST_S,
+    Transactions,
+    Write,
+    maker,
+    transactional_id,
+)
 from tests.servers import Kafka, KafkaBroker
 
 
@@ -145,6 +154,45 @@ async def test_one_output_that_is_refused_holds_all_back(stage: Stage) -> None:
         await owner.commit(write, 5)
     await owner.abort()
     assert (await stage.seen(), await stage.committed()) == ([], None)
+
+
+async def test_one_that_was_begun_ahead_shuts_nobody_out_and_may_be_left(stage: Stage) -> None:
+    owner = await stage.opened()
+    await owner.begin()
+    await owner.begin()  # as once
+    await owner.leave()
+    await owner.leave()  # nothing is open: nothing happens
+    await owner.commit(stage.write(b"a"), 1)
+    await owner.begin()
+    heir = await stage.opened()  # as after a kill
+    await heir.commit(stage.write(b"b"), 2)
+    with pytest.raises(KafkaError):
+        await owner.commit(stage.write(b"of the zombie"), 3)
+    assert (await stage.seen(), await stage.committed()) == ([b"a", b"b"], 2)
+
+
+async def test_transactions_at_once_after_one_another_are_not_held_by_a_refusal(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker refuses offsets while it writes where the last transaction ended."""
+    owner = await stage.opened()
+    waits: list[float | None] = []
+    respond = AddOffsetsToTxnHandler.handle_response
+
+    def noted(handler: AddOffsetsToTxnHandler, answer: Any) -> float | None:
+        waits.append(respond(handler, answer))
+        assert waits[-1] in (None, handler._default_backoff)
+        return waits[-1]
+
+    monkeypatch.setattr(AddOffsetsToTxnHandler, "handle_response", noted)
+    for offset in range(1, 21):
+        await owner.commit(stage.write(b"a"), offset)
+    sender = owner._producer._sender
+    assert sender._retry_backoff == RETRY_LAST_S
+    assert await sender._find_coordinator(CoordinationType.TRANSACTION, owner.id) >= 0
+    assert set(waits) <= {None, *(RETRY_FIRST_S * 2**n for n in range(4)), RETRY_LAST_S}
+    assert waits.count(None) == 20
+    assert RETRY_FIRST_S in waits, "it was refused at least once: else this shows nothing"
 
 
 async def test_a_commit_that_is_under_way_may_end() -> None:
