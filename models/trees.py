@@ -22,7 +22,8 @@ Flags = NDArray[np.bool_]
 
 ROUNDS: Final = 700  # trees at most
 _PATIENCE: Final = 60  # rounds without a better average precision
-_BLIND: Final = 150  # rounds where nothing is there to choose by
+_FEW: Final = 50  # anomalies: the average precision of fewer says more of chance than of trees
+_BLIND: Final = 150  # rounds where there is nothing to choose by
 _RECIPE: Final = {
     "objective": "binary",
     "metric": "average_precision",
@@ -78,7 +79,8 @@ def fit(
 ) -> Trees:
     """Trees fitted to `facts`; how many, by the average precision on `chosen`. Deterministic.
 
-    `growth`: parameters of LightGBM in place of the recipe's; `weight`: of each event in the loss.
+    Where `chosen` has few anomalies it chooses nothing. `growth`: parameters of LightGBM in place
+    of the recipe's; `weight`: of each event in the loss.
     Raises ValueError without anomalies, or without normal events, to fit to.
     """
     import lightgbm
@@ -88,7 +90,7 @@ def fit(
     recipe: dict[str, Any] = {**_RECIPE, **(growth or {}), "seed": seed, "num_threads": threads}
     shared = {"feature_name": _written(names), "params": recipe, "free_raw_data": True}
     data = lightgbm.Dataset(facts, anomalous.astype(np.int8), weight=weight, **shared)
-    if chosen_anomalous.any():
+    if int(chosen_anomalous.sum()) >= _FEW:
         held = lightgbm.Dataset(chosen, chosen_anomalous.astype(np.int8), reference=data)
         stop = lightgbm.early_stopping(_PATIENCE, verbose=False)
         booster = lightgbm.train(recipe, data, ROUNDS, valid_sets=[held], callbacks=[stop])

@@ -115,11 +115,11 @@ def said_by_model(folder: Path, data: Dataset, events: Ints, device: str) -> Sco
 def said_by_boosting(
     seed: int, data: Dataset, events: Ints, own: Mapping[str, Any], threads: int
 ) -> NDArray[np.float64]:
-    """Fitted to as many users of the past as the model; the others stop it."""
+    """Fitted to and chosen by the same users of the past as the model's trees."""
     past = np.flatnonzero(data.file == 0)
-    fit_on, *others = (np.intersect1d(part, past) for part in split(data, SHARES, seed))
+    fit_on, choose_on, _ = (np.intersect1d(part, past) for part in split(data, SHARES, seed))
     (one,) = detectors([BOOSTED], seed, threads, settings={BOOSTED: own})
-    one.fit(data, fit_on, np.sort(np.concatenate(others)))
+    one.fit(data, fit_on, choose_on)
     return np.asarray(one.score(data, events), np.float64)
 
 

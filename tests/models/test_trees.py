@@ -109,3 +109,11 @@ def test_weights_change_what_trees_learn(grown: Trees) -> None:
     held = table(1, 1000)
     heavy = trees.fit(facts, anomalous, *held, NAMES, weight=weight)
     assert heavy.raw(held[0]).mean() > grown.raw(held[0]).mean() + 0.5
+
+
+def test_few_anomalies_choose_nothing() -> None:
+    (chosen, flags), nobody = table(1, 300), np.zeros(0, np.bool_)
+    assert 0 < flags.sum() < 50
+    found = trees.fit(*table(0, 1500), chosen, flags, NAMES)
+    assert found.count == 150
+    assert found.text == trees.fit(*table(0, 1500), chosen[:0], nobody, NAMES).text
