@@ -29,6 +29,7 @@ OPEN_S: Final = 15.0
 TRANSACTION_S: Final = 15.0  # then it is given up here, before the broker does so
 BROKER_TIMEOUT_S: Final = 20.0  # then the broker aborts what its owner left, if nobody reopens it
 ABORT_S: Final = 2.0
+SENDER_S: Final = 0.2  # for what aiokafka's sender has under way when its connections are closed
 RETRY_FIRST_S: Final = 0.004  # the broker still writes where the last one ended: it takes so long
 RETRY_LAST_S: Final = 0.05
 
@@ -176,8 +177,11 @@ async def close_at_once(producer: Any) -> None:
             await producer.client.close()
     sender = producer._sender.sender_task
     if sender is not None:
-        sender.cancel()
-        await asyncio.wait({sender}, timeout=ABORT_S)
+        # At first it waits for its requests; one that looks for a coordinator does so for ever,
+        # and ends only if the sender is cancelled again.
+        for patience_s in (SENDER_S, ABORT_S):
+            sender.cancel()
+            await asyncio.wait({sender}, timeout=patience_s)
     queued = producer._message_accumulator._batches.values()
     drained = [batch._drain_waiter for batches in queued for batch in batches]
     for ended in (sender, producer._txn_manager._transaction_waiter, *drained):

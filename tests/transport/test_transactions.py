@@ -332,3 +332,24 @@ async def test_a_silent_broker_holds_neither_a_transaction_nor_the_end(
     await heir.commit(stage.write(b"c"), 2)
     assert await stage.seen() == [b"a", b"c"]
     await stage.close()
+
+
+@pytest.mark.slow
+async def test_a_broker_that_is_away_holds_no_end_and_leaves_no_task(
+    kafka_broker: KafkaBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiokafka's sender looks for a coordinator over a closed client for ever."""
+    stage = Stage(kafka_broker)
+    owner = await stage.opened()
+    await owner.begin()
+    tasks = asyncio.all_tasks()
+    monkeypatch.setattr("stream_app.transport.transactions.ABORT_S", 1.0)
+    kafka_broker.kill()
+    try:
+        await owner.abort()
+        async with asyncio.timeout(0.9):
+            await owner.drop()
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() <= tasks
+    finally:
+        await asyncio.to_thread(kafka_broker.restart)
