@@ -158,11 +158,7 @@ class Lane:
         it costs beside its outputs, five answers of the broker, is the same for any number.
         """
         while True:
-            if self.state is State.RUNNING:
-                await self._transactions.begin()
-            if not await self._arrived_within(IDLE_S):
-                await self._transactions.leave()
-                await self._arrived_within(None)
+            await self._begin_ahead()
             jobs = list(self._jobs)
             # Whoever opened later has committed offsets that we have not seen.
             assert self._transactions.epoch == self._epoch, "opened without seeking"
@@ -171,6 +167,23 @@ class Lane:
             self._trouble_since = None
             for _ in jobs:
                 self._finish()
+
+    async def _begin_ahead(self) -> None:
+        """Returns once a job waits. A broker that is away meanwhile is no trouble until then:
+        nobody waits for it, and a worker without work ends for no outage.
+        """
+        try:
+            if self.state is State.RUNNING:
+                await self._transactions.begin()
+            if not await self._arrived_within(IDLE_S):
+                await self._transactions.leave()
+                await self._arrived_within(None)
+        except Exception as error:
+            if not self._jobs and not isinstance(error, (ProducerFenced, *HOPELESS)):
+                log.info("%s: %r, and nothing waits for it", self._transactions.id, error)
+                await self._transactions.drop()  # aiokafka would ask and log for ever
+                await self._arrived_within(None)
+            raise
 
     async def _arrived_within(self, seconds: float | None) -> bool:
         """Whether a job waits, or comes in time."""

@@ -7,7 +7,12 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any
 
 import pytest
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    ProducerFenced,
+)
 
 import stream_app.transport.lane
 from stream_app.core.errors import OutboxUnavailable, OutputsWithdrawn
@@ -27,6 +32,7 @@ class Scene:
         self.crashes: list[BaseException] = []
         self.troubles: list[Exception] = []  # of the next transactions
         self.refusals: list[Exception] = []  # to begin one
+        self.stays: list[Exception] = []  # refusals to leave one
         self.opening = asyncio.Event()
         if opens:
             self.opening.set()
@@ -51,6 +57,8 @@ class Scene:
         self.begun += 1
 
     async def leave(self) -> None:
+        if self.stays:
+            raise self.stays.pop(0)
         self.calls.append("leave")
 
     async def commit(self, write: Any, next_offset: int) -> None:
@@ -148,6 +156,46 @@ async def test_a_beginning_that_fails_is_as_a_transaction_that_fails(scene: Scen
     await asyncio.sleep(0.05)
     await scene.until(State.RUNNING)
     assert scene.calls[2:] == ["commit 12", "rewind", "drop", "open", "seek 12"]
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), KafkaError("FindCoordinator failed")])
+@pytest.mark.parametrize("away", ["refusals", "stays"])
+async def test_a_broker_that_is_away_is_no_trouble_until_something_waits_for_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, away: str, error: Exception
+) -> None:
+    """Else an outage of a minute would end workers that have nothing to do."""
+    monkeypatch.setattr(stream_app.transport.lane, "IDLE_S", 0.01)
+    await scene.until(State.RUNNING)
+    getattr(scene, away).append(error)
+    await scene.submit(12)
+    await asyncio.sleep(0.05)
+    assert (scene.lane.state, scene.calls[2:]) == (State.RUNNING, ["commit 12", "drop"])
+    with pytest.raises(OutputsWithdrawn):
+        await scene.submit(15)
+    await asyncio.sleep(0.01)
+    await scene.until(State.RUNNING)
+    assert scene.calls[4:8] == ["rewind", "drop", "open", "seek 12"]
+    await scene.submit(15)
+    assert (scene.lane.committed, scene.crashes) == (15, [])
+
+
+async def test_what_would_fail_for_ever_ends_an_idle_worker_too(scene: Scene) -> None:
+    await scene.until(State.RUNNING)
+    scene.refusals = [GroupAuthorizationFailedError("g")]
+    await scene.submit(12)
+    await scene.until(State.REVOKED)
+    await asyncio.sleep(0.01)
+    assert [type(error) for error in scene.crashes] == [OutboxUnavailable]
+
+
+async def test_a_lane_whose_broker_is_away_may_be_given_back(scene: Scene) -> None:
+    await scene.until(State.RUNNING)
+    scene.refusals = [TimeoutError()]
+    await scene.submit(12)
+    await asyncio.sleep(0.01)
+    scene.lane.drain()
+    await asyncio.wait_for(scene.lane.close(), 1)
+    assert scene.calls[2:] == ["commit 12", "drop", "abort", "drop"]
 
 
 def noted(scene: Scene, offset: int) -> Any:
