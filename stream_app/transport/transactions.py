@@ -26,8 +26,8 @@ from stream_app.core.record import Source
 from stream_app.core.together import all_ended
 
 OPEN_S: Final = 15.0
-TRANSACTION_S: Final = 15.0  # then it is given up here, before the broker does so
-BROKER_TIMEOUT_S: Final = 20.0  # then the broker aborts what its owner left, if nobody reopens it
+TRANSACTION_S: Final = 15.0  # for its beginning, and again for its end; then it is given up here
+BROKER_TIMEOUT_S: Final = 20.0  # from its beginning: then the broker aborts it, and shuts us out
 ABORT_S: Final = 2.0
 SENDER_S: Final = 0.2  # for what aiokafka's sender has under way when its connections are closed
 RETRY_FIRST_S: Final = 0.004  # the broker still writes where the last one ended: it takes so long
