@@ -28,6 +28,7 @@ from stream_app.core.together import all_ended
 OPEN_S: Final = 15.0
 TRANSACTION_S: Final = 15.0  # for its beginning, and again for its end; then it is given up here
 BROKER_TIMEOUT_S: Final = 20.0  # from its beginning: then the broker aborts it, and shuts us out
+LEAVE_S: Final = 3.0  # a broker that is away is asked, and complained of, 20 times a second
 ABORT_S: Final = 2.0
 SENDER_S: Final = 0.2  # for what aiokafka's sender has under way when its connections are closed
 RETRY_FIRST_S: Final = 0.004  # the broker still writes where the last one ended: it takes so long
@@ -141,7 +142,7 @@ class Transactions:
         shuts out its owner. Raises KafkaError, TimeoutError.
         """
         if self._producer._txn_manager.is_in_transaction():
-            async with asyncio.timeout(TRANSACTION_S):
+            async with asyncio.timeout(LEAVE_S):
                 await self._producer.abort_transaction()
 
     async def abort(self) -> None:

@@ -335,6 +335,27 @@ async def test_a_silent_broker_holds_neither_a_transaction_nor_the_end(
 
 
 @pytest.mark.slow
+async def test_a_silent_broker_is_not_asked_for_long_to_end_an_empty_transaction(
+    kafka_broker: KafkaBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage(kafka_broker)
+    owner = await stage.opened()
+    await owner.begin()
+    monkeypatch.setattr("stream_app.transport.transactions.LEAVE_S", 0.3)
+    monkeypatch.setattr("stream_app.transport.transactions.TRANSACTION_S", 3600.0)
+    kafka_broker.pause()
+    try:
+        with pytest.raises(TimeoutError):
+            await owner.leave()
+        await owner.drop()
+    finally:
+        kafka_broker.resume()
+    await (await stage.opened()).commit(stage.write(b"a"), 1)
+    assert await stage.seen() == [b"a"]
+    await stage.close()
+
+
+@pytest.mark.slow
 async def test_a_broker_that_is_away_holds_no_end_and_leaves_no_task(
     kafka_broker: KafkaBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
