@@ -330,7 +330,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no trees at all": (rewrite("trees/trees.txt", lambda _: "hello"), "do not fit together"),
     "trees of another member": (
         lambda f: shutil.copy(f / "second/trees.txt", f / "trees/trees.txt"),
-        "fitted to other facts",
+        "fitted to other facts|a fact that there is not",  # whichever is seen first
     ),
     "leaves changed": (rewrite("trees/trees.txt", upside_down), "golden windows score"),
     "a second look that hears nobody": (
