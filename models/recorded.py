@@ -154,8 +154,7 @@ class RecordedReader:
         found = [np.empty((0, self._told), np.float32)]
         begun: deque[Reading] = deque()
         for ready in self._sent_ahead(batches):
-            with torch.inference_mode():
-                begun.append(Reading(ready.order, self._likelihood, *self._started(ready)))
+            begun.append(self._started(ready))
             if len(begun) > 1:
                 found.append(begun.popleft().numbers())
         found += [reading.numbers() for reading in begun]
@@ -173,11 +172,9 @@ class RecordedReader:
                 sent.extend(hosts.submit(self._sent, batch) for batch in islice(left, 1))
                 yield ready
 
-    @torch.inference_mode()
     def begin(self, windows: Windows) -> Reading:
         """From one to `most` windows; what was begun before is computed first."""
-        ready = self._sent(windows)
-        return Reading(ready.order, self._likelihood, *self._started(ready))
+        return self._started(self._sent(windows))
 
     @torch.inference_mode()
     def _sent(self, windows: Windows) -> _Ready:
@@ -200,8 +197,8 @@ class RecordedReader:
                 tensor.record_stream(here)
         return _Ready(order, list(cut(order, tokens, self._sizes)), first, *there)
 
-    def _started(self, ready: _Ready) -> tuple[Tensor, torch.cuda.Event]:
-        """(windows, numbers) in the order of the lines, on the host once the event has come."""
+    @torch.inference_mode()
+    def _started(self, ready: _Ready) -> Reading:
         from models.placing_kernel import place
 
         host = torch.empty(len(ready.read), self._told, pin_memory=True)
@@ -215,7 +212,7 @@ class RecordedReader:
             host[one.windows].copy_(to.found[:asked], non_blocking=True)
         done = torch.cuda.Event()  # type: ignore[no-untyped-call]
         done.record(torch.cuda.current_stream(self._device))
-        return host, done
+        return Reading(ready.order, self._likelihood, host, done)
 
     def _copied(self, *parts: NDArray[Any]) -> list[Tensor]:
         """Of int32 or int64, on the device, by one copy."""
